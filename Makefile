@@ -1,0 +1,34 @@
+# make demo: STA at work end to end.  make test: the tests.  Each sets up .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-slow lint clean
+
+demo: .venv/.installed
+	$(BIN)/vidprune demo --output demo-output
+
+test: .venv/.tested
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.tested
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.tested
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/.installed: pyproject.toml requirements/run.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vidprune needs Python 3.11 or later; try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --requirement requirements/run.txt
+	$(INSTALL) --no-deps --editable .
+	touch $@
+
+.venv/.tested: .venv/.installed requirements/test.txt
+	$(INSTALL) --requirement requirements/test.txt
+	touch $@
+
+clean:
+	rm -rf .venv build dist demo-output

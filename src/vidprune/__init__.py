@@ -1,0 +1,71 @@
+"""vidprune: video transformers made cheaper to run, without training.
+
+>>> model = vidprune.prune(vidprune.load("demo"), vidprune.STA(r=16))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidprune.backbones.checkpoints import load
+    from vidprune.backbones.videomae_checkpoints import CheckpointError
+    from vidprune.layout import Layout, TokenGrid
+    from vidprune.measure import gmacs_per_view
+    from vidprune.model import PrunedOutput, Trace, prune, unprune
+    from vidprune.reducers.base import Place, Reducer, Reduction, Signals
+    from vidprune.reducers.baselines import Random
+    from vidprune.reducers.schedule import Stage
+    from vidprune.reducers.spec import parse as parse_reducer
+    from vidprune.reducers.sta import STA
+
+# Loaded when first used: `import vidprune` costs nothing, and `vidprune --help` answers at once.
+_WHERE = {
+    "CheckpointError": "backbones.videomae_checkpoints",
+    "Layout": "layout",
+    "Place": "reducers.base",
+    "PrunedOutput": "model",
+    "Random": "reducers.baselines",
+    "Reducer": "reducers.base",
+    "Reduction": "reducers.base",
+    "STA": "reducers.sta",
+    "Signals": "reducers.base",
+    "Stage": "reducers.schedule",
+    "TokenGrid": "layout",
+    "Trace": "model",
+    "gmacs_per_view": "measure",
+    "load": "backbones.checkpoints",
+    "parse_reducer": "reducers.spec:parse",
+    "prune": "model",
+    "unprune": "model",
+}
+
+__all__ = [
+    "STA",
+    "CheckpointError",
+    "Layout",
+    "Place",
+    "PrunedOutput",
+    "Random",
+    "Reducer",
+    "Reduction",
+    "Signals",
+    "Stage",
+    "TokenGrid",
+    "Trace",
+    "gmacs_per_view",
+    "load",
+    "parse_reducer",
+    "prune",
+    "unprune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'vidprune' has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].partition(":")
+    return getattr(import_module(f"vidprune.{module}"), attribute or name)
+
+
+def __dir__() -> list[str]:
+    return __all__

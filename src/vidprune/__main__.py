@@ -1,0 +1,7 @@
+"""`python -m vidprune`, which is also how torchrun starts it."""
+
+import sys
+
+from vidprune.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Backbones: model families behind one protocol, and the loading of their checkpoints."""

@@ -1,0 +1,133 @@
+"""STA at work end to end, without a download: generated clips, the shipped model, one table."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vidprune.backbones.checkpoints import DEMO, load
+from vidprune.backbones.registry import adapt
+from vidprune.commands.evaluate import evaluate
+from vidprune.commands.prepare import Sampling, protocol_for
+from vidprune.demo.clips import write_clips
+from vidprune.inference import Classifier, clip_key
+from vidprune.measure import environment
+from vidprune.model import prune
+from vidprune.picture import Row, draw_kept
+from vidprune.report import Report
+from vidprune.video import Sample, read_list, read_views
+
+REDUCERS = ("none", "sta:r=16", "random:r=16", "sta:r=32", "random:r=32")
+_PICTURED = ("sta:r=32", "random:r=32")
+
+# Far from the seeds of training, so that the model has seen none of these clips.
+CLIP_SEED = 900_000_000
+_BATCH_SIZE = 16
+_TIMED_BATCHES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRow:
+    """One setting: top-1 in per cent, cost of a view, clips that a forward takes per second."""
+
+    reducer: str
+    top1: float
+    gmacs_per_view: float
+    clips_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo found, the dense model first."""
+
+    rows: tuple[DemoRow, ...]
+    num_clips: int
+    batch_size: int
+    environment: dict[str, str | int]
+    picture: Path
+
+
+def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo:
+    """Write clips, evaluate, time and draw, all into `output`; `tell` hears what is going on."""
+    tell("writing clips")
+    samples = read_list(write_clips(output / "clips", per_class=per_class, seed=CLIP_SEED))
+    model = load(DEMO)
+    classifiers = [_classifier(model, reducer) for reducer in REDUCERS]
+    reports = []
+    for reducer, classifier in zip(REDUCERS, classifiers, strict=True):
+        tell(f"evaluating {reducer} on {len(samples)} clips")
+        reports.append(_evaluate(classifier, samples, output / reducer.replace(":", "-")))
+    tell("timing")
+    rates = clips_per_second(classifiers, samples)
+    return Demo(
+        rows=tuple(
+            DemoRow(
+                reducer=report.reducer,
+                top1=report.top1 or 0.0,
+                gmacs_per_view=report.gmacs_per_view,
+                clips_per_second=rate,
+            )
+            for report, rate in zip(reports, rates, strict=True)
+        ),
+        num_clips=len(samples),
+        batch_size=_BATCH_SIZE,
+        environment=environment(classifiers[0].device),
+        picture=_draw(model, samples[per_class], output / "kept-tokens.png"),
+    )
+
+
+def _classifier(model: PreTrainedModel, reducer: str) -> Classifier:
+    protocol = protocol_for(model, Sampling())
+    return Classifier(prune(model, reducer), protocol, batch_size=_BATCH_SIZE)
+
+
+def _evaluate(classifier: Classifier, samples: Sequence[Sample], output: Path) -> Report:
+    report = evaluate(
+        classifier, samples, output=output, checkpoint=DEMO, data="generated clips", restart=True
+    )
+    assert report is not None, "a process alone reports"
+    return report
+
+
+def clips_per_second(classifiers: Sequence[Classifier], samples: Sequence[Sample]) -> list[float]:
+    """Clips that each takes per second, preprocessing included and decoding not.
+
+    They run in turn on the same batches, so that what else the machine does falls on all alike;
+    the median over the batches counts.
+    """
+    seconds: list[list[float]] = [[] for _ in classifiers]
+    for batch in range(_TIMED_BATCHES + 1):
+        chosen = samples[batch :: len(samples) // _BATCH_SIZE][:_BATCH_SIZE]
+        clips, keys = _batch(chosen, classifiers[0])
+        for taken, classifier in zip(seconds, classifiers, strict=True):
+            started = time.perf_counter()
+            classifier(clips, keys)
+            taken.append(time.perf_counter() - started)
+    # The first batch warms up.
+    return [_BATCH_SIZE / median(taken[1:]) for taken in seconds]
+
+
+def _batch(samples: Sequence[Sample], classifier: Classifier) -> tuple[Tensor, Tensor]:
+    clips = [read_views(sample.path, classifier.protocol).pixels[0] for sample in samples]
+    return torch.stack(clips), torch.tensor([clip_key(sample.name, 0) for sample in samples])
+
+
+def _draw(model: PreTrainedModel, sample: Sample, path: Path) -> Path:
+    """The clip, and under it what the pictured reducers leave of it after every stage."""
+    grid = adapt(model).grid
+    rows = [Row("the clip, one frame per temporal position")]
+    for reducer in _PICTURED:
+        classifier = _classifier(model, reducer)
+        clips, keys = _batch([sample], classifier)
+        trace = classifier.trace(clips, keys)
+        for stage, origin in zip(classifier.model.stages, trace.origin, strict=True):
+            label = f"{reducer} after block {stage.block}: {stage.kept} of {grid.tokens} tokens"
+            rows.append(Row(label, origin[0].numpy()))
+    frames = clips[0].permute(0, 2, 3, 1).numpy()
+    draw_kept(frames, rows, grid).save(path)
+    return path

@@ -1,0 +1,244 @@
+"""Top-1 and top-5 of a model on labelled videos, resumable and shared over processes."""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
+from vidprune.measure import environment, gmacs_per_view
+from vidprune.metrics import Accuracy, accuracy, mean_probabilities, rank_of
+from vidprune.model import Pruned
+from vidprune.parallel import Process
+from vidprune.reducers.spec import describe
+from vidprune.report import Report
+from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
+from vidprune.video import Protocol, Sample, UnreadableVideo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far this process is with its share: videos `done` of `total`, and what they show."""
+
+    done: int
+    total: int
+    unreadable: int
+    accuracy: Accuracy
+
+
+Observer = Callable[[Progress], object]
+
+
+@dataclass
+class Tally:
+    """Views as they come in, and the rank of the true class of each video that is complete."""
+
+    samples: dict[str, Sample]
+    views_per_video: int
+    ranks: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    _pending: dict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, name: str, view: int, logits: Tensor) -> None:
+        """Count one view, logits (classes,), and its video once no view is missing."""
+        views = self._pending[name]
+        views[view] = logits
+        if len(views) == self.views_per_video:
+            stacked = torch.stack([views[index] for index in sorted(views)])
+            self.ranks[name] = rank_of(self.samples[name].label, mean_probabilities(stacked))
+            del self._pending[name]
+
+    def missing(self) -> list[Request]:
+        """What has yet to be run, video by video."""
+        return [
+            Request(name, sample.path, self._missing_views(name))
+            for name, sample in self.samples.items()
+            if name not in self.ranks
+        ]
+
+    def _missing_views(self, name: str) -> tuple[int, ...]:
+        there = self._pending.get(name, {})
+        return tuple(view for view in range(self.views_per_video) if view not in there)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the count stands."""
+        return Progress(
+            done=len(self.ranks) + len(self.unreadable),
+            total=len(self.samples),
+            unreadable=len(self.unreadable),
+            accuracy=accuracy(self.ranks.values()),
+        )
+
+
+def evaluate(
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    *,
+    output: Path,
+    checkpoint: str,
+    data: str,
+    workers: int | None = None,
+    strict: bool = False,
+    restart: bool = False,
+    parquet: bool = False,
+    process: Process | None = None,
+    observe: Observer = lambda progress: None,
+) -> Report | None:
+    """Evaluate, and write `run.json`, `views.jsonl` and `report.json` into `output`.
+
+    A run that was cut off goes on where it stopped. Under torchrun every process does its share
+    and the first one reports; the others return None. `checkpoint` and `data` are how the report
+    names what was evaluated. `observe` is told after every video.
+
+    A video that cannot be read is named in the report and left out; `strict` raises
+    UnreadableVideo instead. Raises ValueError for labels outside the head's classes and
+    FileExistsError where `output` belongs to another run.
+    """
+    process = process or Process()
+    check_labels(samples, classifier.model.config.num_labels)
+    if parquet and find_spec("pyarrow") is None:
+        raise ValueError("parquet needs pyarrow; install vidprune[parquet], or do without it")
+    folder = RunFolder(output, process)
+    folder.claim(_settings(classifier, samples, checkpoint), restart=restart)
+    tally = _tally(folder, process.share(samples), classifier.protocol)
+    requests = tally.missing()
+    started = time.monotonic()
+    _run(classifier, requests, tally, folder, workers, strict, observe)
+    seconds = time.monotonic() - started
+    shares = process.gather((tally.unreadable, len(requests) - len(tally.unreadable), seconds))
+    if not process.reports:
+        return None
+    report = _report(classifier, samples, folder, shares, checkpoint, data, process)
+    if parquet:
+        write_parquet(output / "views.parquet", folder.rows())
+    write_atomically(output / "report.json", report.to_json())
+    return report
+
+
+def check_labels(samples: Sequence[Sample], classes: int) -> None:
+    """Raise ValueError for the first label that the head does not have."""
+    for sample in samples:
+        if sample.label >= classes:
+            raise ValueError(
+                f"label {sample.label} of {sample.name} is outside the head's {classes} classes "
+                f"(0 to {classes - 1}); is this the checkpoint for these data?"
+            )
+
+
+def _tally(folder: RunFolder, samples: Sequence[Sample], protocol: Protocol) -> Tally:
+    """What is already done of these samples."""
+    tally = Tally({sample.name: sample for sample in samples}, len(protocol.views))
+    for row in folder.rows():
+        if row["video"] in tally.samples:
+            tally.add(row["video"], row["view"], torch.tensor(row["logits"]))
+    return tally
+
+
+def _run(
+    classifier: Classifier,
+    requests: Sequence[Request],
+    tally: Tally,
+    folder: RunFolder,
+    workers: int | None,
+    strict: bool,
+    observe: Observer,
+) -> None:
+    paths = {request.name: request.path for request in requests}
+    observe(tally.progress)
+    with folder.journal() as journal:
+        for outcome in classifier.classify(requests, workers=workers):
+            before = tally.progress.done
+            if isinstance(outcome, Unreadable):
+                if strict:
+                    raise UnreadableVideo(paths[outcome.name], outcome.reason)
+                tally.unreadable[outcome.name] = outcome.reason
+            else:
+                append(journal, _row(outcome, tally, classifier.protocol))
+                tally.add(outcome.name, outcome.view, outcome.logits)
+            if tally.progress.done > before:
+                observe(tally.progress)
+
+
+def _row(outcome: ViewLogits, tally: Tally, protocol: Protocol) -> dict[str, Any]:
+    label = tally.samples[outcome.name].label
+    return view_row(outcome, label=label, place=protocol.views[outcome.view])
+
+
+def _report(
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    folder: RunFolder,
+    shares: Sequence[tuple[dict[str, str], int, float]],
+    checkpoint: str,
+    data: str,
+    process: Process,
+) -> Report:
+    views = range(len(classifier.protocol.views))
+    folder.gather((sample.name, view) for sample in samples for view in views)
+    found = _tally(folder, samples, classifier.protocol).progress.accuracy
+    reasons = {name: reason for unreadable, _, _ in shares for name, reason in unreadable.items()}
+    done, seconds = sum(share[1] for share in shares), max(share[2] for share in shares)
+    return Report(
+        **asdict(found),
+        unreadable=tuple(
+            {"path": sample.name, "reason": reasons[sample.name]}
+            for sample in samples
+            if sample.name in reasons
+        ),
+        gmacs_per_view=gmacs_per_view(classifier.model),
+        views_per_video=len(views),
+        videos_per_second=done / seconds if done else None,
+        reducer=_reducer(classifier.model),
+        checkpoint=checkpoint,
+        protocol=asdict(classifier.protocol),
+        data=data,
+        dtype=_dtype(classifier.model),
+        batch_size=classifier.batch_size,
+        processes=process.count,
+        environment=environment(classifier.device),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _settings(classifier: Classifier, samples: Sequence[Sample], checkpoint: str) -> dict[str, Any]:
+    """What makes two runs the same: their rows may stand in one file."""
+    listed = "\n".join(f"{sample.name} {sample.label}" for sample in samples)
+    return {
+        "checkpoint": checkpoint,
+        "weights": weights_digest(classifier.model),
+        "reducer": _reducer(classifier.model),
+        "protocol": asdict(classifier.protocol),
+        "dtype": _dtype(classifier.model),
+        "videos": f"{len(samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
+    }
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """A short name for the exact weights of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _reducer(model: PreTrainedModel) -> str:
+    return describe(model.reducer if isinstance(model, Pruned) else None)
+
+
+def _dtype(model: PreTrainedModel) -> str:
+    return str(model.dtype).removeprefix("torch.")

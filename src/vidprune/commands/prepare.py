@@ -1,0 +1,111 @@
+"""From what a user names to the model and the protocol that a command runs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from vidprune.backbones.checkpoints import load, name_classes
+from vidprune.backbones.positions import PositionRule
+from vidprune.backbones.registry import adapt
+from vidprune.labels import LABEL_SETS, label_names
+from vidprune.video import PROTOCOLS, Protocol
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# The label set that a protocol's checkpoints predict, where they do not carry names themselves.
+_PROTOCOL_LABELS = {"k400": "kinetics400", "ssv2": "something_something_v2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How videos are sampled: a preset, and what replaces its parts.
+
+    Without a preset it is what the checkpoint records, or else one centre view.
+    """
+
+    protocol: str | None = None
+    sampling: str | None = None
+    segments: int | None = None
+    crops: int | None = None
+    stride: int | None = None
+    frames: int | None = None
+    size: int | None = None
+
+
+def load_model(
+    source: str,
+    *,
+    sampling: Sampling,
+    arch: str | None = None,
+    config: Path | None = None,
+    positions: PositionRule = "interpolate",
+    labels: str | None = None,
+    dtype: str = "fp32",
+) -> PreTrainedModel:
+    """The dense model, made for the clips that `sampling` asks for, with names for its classes.
+
+    `labels` is a label set that ships with vidprune, or a file with one name per line.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not known; choose one of {', '.join(DTYPES)}")
+    model = load(
+        source,
+        arch=arch,
+        config=config,
+        frames=sampling.frames,
+        size=sampling.size,
+        positions=positions,
+        dtype=DTYPES[dtype],
+    )
+    if labels is not None:
+        name_classes(model, _names(labels))
+    elif _nameless(model) and sampling.protocol in _PROTOCOL_LABELS:
+        names = label_names(_PROTOCOL_LABELS[sampling.protocol])
+        if len(names) == model.config.num_labels:
+            name_classes(model, names)
+    return model
+
+
+def protocol_for(model: PreTrainedModel, sampling: Sampling) -> Protocol:
+    """The views to take: the preset, or what the checkpoint records, with its parts replaced.
+
+    Frames and size are the model's own, which `load_model` made to fit.
+    """
+    recorded = getattr(model.config, "view_protocol", None)
+    if sampling.protocol is not None:
+        if sampling.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"protocol={sampling.protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}"
+            )
+        base = PROTOCOLS[sampling.protocol]
+    else:
+        base = Protocol(**recorded) if recorded else PROTOCOLS["single"]
+    parts = {
+        name: value
+        for name in ("sampling", "segments", "crops", "stride")
+        if (value := getattr(sampling, name)) is not None
+    }
+    if parts.get("sampling") == "segment":
+        parts.setdefault("stride", 1)
+    frames, _, height, width = adapt(model).clip_shape
+    if height != width:
+        raise ValueError(f"the model takes {height}x{width} pixels, but views are square")
+    return replace(base, **parts, frames=frames, size=height)
+
+
+def _nameless(model: PreTrainedModel) -> bool:
+    """Whether the classes have but the names that transformers makes up."""
+    return all(name == f"LABEL_{index}" for index, name in model.config.id2label.items())
+
+
+def _names(labels: str) -> tuple[str, ...]:
+    if labels in LABEL_SETS:
+        return label_names(labels)
+    if not Path(labels).is_file():
+        raise FileNotFoundError(
+            f"labels={labels!r} is neither a file with one name per line nor one of "
+            f"{', '.join(LABEL_SETS)}"
+        )
+    return tuple(Path(labels).read_text(encoding="utf-8").splitlines())

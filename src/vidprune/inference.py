@@ -1,0 +1,186 @@
+"""Video files -> logits of their views: decoding beside the model, batches of one fixed shape."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel
+
+from vidprune.measure import usable_cores
+from vidprune.model import PrunedOutput, Trace
+from vidprune.video import Normalisation, Protocol, UnreadableVideo, normalise, read_views
+
+
+@dataclass(frozen=True)
+class Request:
+    """Views of one video: its `name` in the job, where it lies, which views are wanted.
+
+    `views` are positions in `protocol.views`.
+    """
+
+    name: str
+    path: Path
+    views: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewLogits:
+    """What the model says of one view: `logits` (classes,) float32 on the CPU."""
+
+    name: str
+    view: int
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A video that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+class Classifier:
+    """A pruned model (`prune(model, None)` for a dense one) with its protocol and its device.
+
+    Every batch has the same shape: a short one is filled up with copies of its last clip, so that
+    a clip's logits do not depend on how a job was cut into batches.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        protocol: Protocol,
+        *,
+        batch_size: int = 8,
+        device: torch.device | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        self.device = device or best_device()
+        self.model = model.to(self.device)
+        self.protocol = protocol
+        self.batch_size = batch_size
+        self.normalisation = normalisation_of(model)
+
+    def __call__(self, clips: Tensor, clip_keys: Tensor) -> Tensor:
+        """Logits (B, classes) float32 on the CPU of clips (B, T, 3, S, S) uint8.
+
+        `clip_keys` (B,) int64 seeds the random draws of reducers that make any. B is at most the
+        batch size.
+        """
+        return self._forward(clips, clip_keys).logits[: len(clips)].float().cpu()
+
+    def trace(self, clips: Tensor, clip_keys: Tensor) -> Trace:
+        """Which tokens stay of clips (B, T, 3, S, S) uint8, after every stage, on the CPU."""
+        trace = self._forward(clips, clip_keys, return_trace=True).trace
+        assert trace is not None, "it was asked for"
+        return Trace(
+            *(
+                tuple(places[: len(clips)].cpu() for places in stages)
+                for stages in (trace.kept, trace.origin)
+            )
+        )
+
+    def _forward(self, clips: Tensor, clip_keys: Tensor, **options: bool) -> PrunedOutput:
+        missing = self.batch_size - len(clips)
+        padded = torch.cat([clips, clips[-1:].expand(missing, *clips.shape[1:])])
+        keys = torch.cat([clip_keys, clip_keys[-1:].expand(missing)])
+        pixels = normalise(padded.to(self.device), self.normalisation, dtype=self.model.dtype)
+        with torch.inference_mode():
+            return self.model(pixels, clip_keys=keys.to(self.device), **options)
+
+    def classify(
+        self, requests: Sequence[Request], *, workers: int | None = None
+    ) -> Iterator[ViewLogits | Unreadable]:
+        """Logits of every view asked for, video by video in the order of `requests`.
+
+        Videos are decoded in `workers` processes (0: in this one; None: as many as there are
+        cores), and batches are filled across videos. A video that cannot be read yields an
+        Unreadable instead, and the rest goes on.
+        """
+        waiting: list[_Waiting | Unreadable] = []
+        views = 0
+        for request, pixels in _read(requests, self.protocol, workers):
+            if isinstance(pixels, str):
+                waiting.append(Unreadable(request.name, pixels))
+                continue
+            for view in request.views:
+                waiting.append(_Waiting(request.name, view, pixels[view]))
+                views += 1
+                if views == self.batch_size:
+                    yield from self._outcomes(waiting)
+                    waiting, views = [], 0
+        yield from self._outcomes(waiting)
+
+    def _outcomes(
+        self, waiting: Sequence["_Waiting | Unreadable"]
+    ) -> Iterator[ViewLogits | Unreadable]:
+        """One batch of views, and between them, in their place, the videos without any."""
+        views = [item for item in waiting if isinstance(item, _Waiting)]
+        logits = iter(self._run(views) if views else ())
+        for item in waiting:
+            if isinstance(item, Unreadable):
+                yield item
+            else:
+                yield ViewLogits(item.name, item.view, next(logits))
+
+    def _run(self, views: Sequence["_Waiting"]) -> Tensor:
+        clips = torch.stack([view.pixels for view in views])
+        return self(clips, torch.tensor([clip_key(view.name, view.view) for view in views]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A view (T, 3, S, S) uint8 that waits for its batch to fill."""
+
+    name: str
+    view: int
+    pixels: Tensor
+
+
+def clip_key(name: str, view: int) -> int:
+    """A number that stands for one view of one video wherever and whenever it is run."""
+    digest = hashlib.sha256(f"{view} {name}".encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one (this process's own under torchrun), else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def normalisation_of(model: PreTrainedModel) -> Normalisation:
+    """The normalisation that the checkpoint records, ImageNet's where it records none."""
+    mean, std = (getattr(model.config, name, None) for name in ("image_mean", "image_std"))
+    return Normalisation(tuple(mean), tuple(std)) if mean and std else Normalisation()
+
+
+class _Videos(Dataset[tuple[Request, Tensor | str]]):
+    """Each video's views (V, T, 3, S, S) uint8, or the reason why there are none."""
+
+    def __init__(self, requests: Sequence[Request], protocol: Protocol) -> None:
+        self.requests, self.protocol = requests, protocol
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, index: int) -> tuple[Request, Tensor | str]:
+        request = self.requests[index]
+        try:
+            return request, read_views(request.path, self.protocol).pixels
+        except UnreadableVideo as error:
+            return request, error.reason
+
+
+def _read(
+    requests: Sequence[Request], protocol: Protocol, workers: int | None
+) -> Iterable[tuple[Request, Tensor | str]]:
+    workers = min(usable_cores() if workers is None else workers, len(requests))
+    return DataLoader(_Videos(requests, protocol), batch_size=None, num_workers=workers)

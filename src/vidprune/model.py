@@ -1,0 +1,202 @@
+"""The pruned model: one forward loop for every backbone and every reducer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput
+
+from vidprune.backbones.base import Backbone
+from vidprune.backbones.registry import adapt
+from vidprune.layout import Layout
+from vidprune.reducers.base import Place, Reducer, Signals
+from vidprune.reducers.schedule import Stage
+from vidprune.reducers.spec import parse
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Which tokens stayed, one entry per stage; a stage that drops nothing has none.
+
+    `kept[i]` (B, K) int64: positions among the tokens that entered stage i, in the order kept.
+    `origin[i]` (B, K) int64: the same tokens' places in the unpruned grid, flat, time-major.
+    """
+
+    kept: tuple[Tensor, ...]
+    origin: tuple[Tensor, ...]
+
+
+torch.export.register_dataclass(Trace, serialized_type_name="vidprune.Trace")
+
+
+@dataclass
+class PrunedOutput(ImageClassifierOutput):
+    """A Hugging Face classifier output; `trace` is there when it was asked for."""
+
+    trace: Trace | None = None
+
+
+def run(
+    backbone: Backbone,
+    reducer: Reducer | None,
+    stages: Sequence[Stage],
+    pixel_values: Tensor,
+    clip_keys: Tensor | None = None,
+) -> tuple[Tensor, Trace]:
+    """Logits (B, classes) and the trace of clips (B, T, 3, H, W).
+
+    `clip_keys` (B,) int64 seeds the draws of reducers that make any; None derives it from the
+    pixels. Without stages this is the model's own forward.
+    """
+    tokens = backbone.embed(pixel_values)
+    layout = _whole(backbone, reducer, pixel_values, clip_keys)
+    trace = Trace((), ())
+    due = {stage.block: stage for stage in stages}
+    for block in range(backbone.depth):
+        entered = tokens
+        tokens, normalised = backbone.attend(block, tokens)
+        stage = due.get(block)
+        if stage is None or reducer is None:
+            tokens = backbone.feed_forward(block, tokens)
+            continue
+        assert entered.shape[1] == stage.entering, "the plan fits the tokens"
+        signals = _signals(backbone, reducer, block, normalised)
+        if reducer.place is Place.AFTER_BLOCK:
+            tokens = backbone.feed_forward(block, tokens)
+        tokens, layout, trace = _reduce(reducer, stage, tokens, signals, layout, trace)
+        if reducer.place is Place.AFTER_ATTENTION:
+            tokens = backbone.feed_forward(block, tokens)
+    return backbone.classify(tokens), trace
+
+
+def _whole(
+    backbone: Backbone, reducer: Reducer | None, pixel_values: Tensor, clip_keys: Tensor | None
+) -> Layout:
+    """The layout before anything is dropped."""
+    if clip_keys is None and reducer is not None and "clip_keys" in reducer.needs:
+        clip_keys = pixel_keys(pixel_values)
+    places = torch.arange(backbone.grid.tokens, device=pixel_values.device)
+    origin = places.expand(pixel_values.shape[0], -1)
+    return Layout(grid=backbone.grid, origin=origin, clip_keys=clip_keys)
+
+
+def _signals(backbone: Backbone, reducer: Reducer, block: int, normalised: Tensor) -> Signals:
+    """What the reducer needs of this block's attention, and nothing else."""
+    return Signals(
+        **{
+            name: backbone.head_mean(block, normalised, name)
+            for name in ("keys", "queries", "values")
+            if name in reducer.needs
+        }
+    )
+
+
+def _reduce(
+    reducer: Reducer,
+    stage: Stage,
+    tokens: Tensor,
+    signals: Signals,
+    layout: Layout,
+    trace: Trace,
+) -> tuple[Tensor, Layout, Trace]:
+    """One stage: choose, gather, and note who stayed."""
+    keep = reducer(tokens, signals, layout, stage).keep
+    tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+    origin = layout.origin.gather(1, keep)
+    trace = Trace((*trace.kept, keep), (*trace.origin, origin))
+    return tokens, replace(layout, origin=origin), trace
+
+
+def pixel_keys(pixel_values: Tensor) -> Tensor:
+    """A number per clip that depends on its pixels (B, T, 3, H, W) and on nothing else, (B,) int64.
+
+    Integer sums wrap and commute, so the batch around a clip cannot change it.
+    """
+    bits = pixel_values.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
+    weights = torch.arange(bits.shape[1], device=bits.device) * 2 + 0x9E3779B1
+    return (bits * weights).sum(1)
+
+
+class Pruned(PreTrainedModel):
+    """What `prune` lays over a model's own class: the reducer, its plan and the forward loop."""
+
+    # Kept out of the registered modules: the weights are shared, not held twice.
+    dense: PreTrainedModel
+    reducer: Reducer | None
+    stages: tuple[Stage, ...]
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        *,
+        clip_keys: Tensor | None = None,
+        return_trace: bool = False,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> PrunedOutput | tuple[Any, ...]:
+        """Classify clips.
+
+        `pixel_values` (B, T, 3, H, W): normalised. `labels` (B,): adds `loss`.
+        `clip_keys` (B,) int64: seeds random draws per clip; by default taken from the pixels.
+        `return_trace` adds `trace`: which tokens stayed.
+        """
+        self._refuse_block_outputs(kwargs)
+        logits, trace = run(adapt(self), self.reducer, self.stages, pixel_values, clip_keys)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+        output = PrunedOutput(loss=loss, logits=logits, trace=trace if return_trace else None)
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
+
+    def _refuse_block_outputs(self, kwargs: dict[str, Any]) -> None:
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.pop(name, None) or getattr(self.config, name, False):
+                raise ValueError(
+                    f"{name}=True is not offered by a pruned model, whose blocks see different "
+                    "tokens; ask unprune(model) for it, or use return_trace=True"
+                )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is made at run time: copies and pickles are pruned anew from the dense model.
+        return prune, (self.dense, self.reducer)
+
+
+def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedModel:
+    """The same model with tokens dropped between its blocks.
+
+    `reducer`: for example `STA(r=64)`, its text `"sta:r=64"`, or None. What comes back is an
+    instance of the model's own class (so it goes wherever that goes), shares its weights, takes
+    `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back.
+    Pruning a pruned model replaces its reducer.
+
+    Raises TypeError for a model that no backbone adapter knows, ValueError where the reducer does
+    not fit the model.
+    """
+    reducer = parse(reducer) if isinstance(reducer, str) else reducer
+    dense = unprune(model)
+    backbone = adapt(dense)
+    stages = reducer.plan(backbone.depth, backbone.grid) if reducer is not None else ()
+    kind = _pruned_class(type(dense))  # type: ignore[arg-type]
+    pruned: PreTrainedModel = kind.__new__(kind)
+    pruned.__dict__.update(dense.__dict__)
+    for name in ("_modules", "_parameters", "_buffers"):
+        pruned.__dict__[name] = dict(dense.__dict__[name])
+    pruned.__dict__.update(dense=dense, reducer=reducer, stages=stages)
+    return pruned
+
+
+def unprune(model: PreTrainedModel) -> PreTrainedModel:
+    """The original model under a pruned one; any other model is handed back as it is."""
+    return model.dense if isinstance(model, Pruned) else model
+
+
+@cache
+def _pruned_class(kind: type) -> Any:
+    """`kind` with the pruned forward. It keeps its name, by which pipelines know models."""
+    return type(kind.__name__, (Pruned, kind), {"__doc__": Pruned.__doc__})

@@ -1,0 +1,64 @@
+"""Processes that share a job under torchrun: each takes every n-th item."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch.distributed as dist
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """This process among `count`; `rank` 0 is the one that reports."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def reports(self) -> bool:
+        """Whether this is the process that gathers and reports."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items that are this process's to do; over all processes each item once."""
+        return items[self.rank :: self.count]
+
+    def gather(self, item: Item) -> list[Item]:
+        """The items of all processes by rank, on each of them; waits for them all."""
+        if self.count == 1:
+            return [item]
+        items: list[Item] = [item] * self.count
+        dist.all_gather_object(items, item)
+        return items
+
+    def wait_for_all(self) -> None:
+        """Return when every process has come this far."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def join() -> Process:
+    """This process's place under torchrun, by the variables that it sets; alone without it.
+
+    Processes only wait for each other, so gloo does, on any device.
+    """
+    process = Process(
+        rank=int(os.environ.get("RANK", 0)),
+        count=int(os.environ.get("WORLD_SIZE", 1)),
+        local_rank=int(os.environ.get("LOCAL_RANK", 0)),
+    )
+    if process.count > 1 and not dist.is_initialized():
+        # A share of the videos may take days longer than another.
+        dist.init_process_group("gloo", timeout=timedelta(days=7))
+    return process
+
+
+def leave() -> None:
+    """End what `join` began."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

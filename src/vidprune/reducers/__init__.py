@@ -1,0 +1,1 @@
+"""Reducers: tokens and keys in, which tokens stay out. They know torch and no model."""

@@ -1,0 +1,192 @@
+"""Where and how much: the stages at which tokens go, and how many go from each group."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from vidprune.layout import TokenGrid
+
+SCHEDULES = ("decreasing", "constant", "increasing")
+Schedule = Literal["decreasing", "constant", "increasing"] | tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One reduction: after `block` (0-based), `entering` tokens of a clip, seen as `groups`
+    consecutive groups of equal size, lose `drop` tokens each."""
+
+    index: int
+    block: int
+    groups: int
+    entering: int
+    drop: int
+
+    @property
+    def group_size(self) -> int:
+        """Tokens that a group holds when the stage begins."""
+        return self.entering // self.groups
+
+    @property
+    def kept(self) -> int:
+        """Tokens of a clip that are left when the stage ends."""
+        return self.entering - self.groups * self.drop
+
+    def __str__(self) -> str:
+        return (
+            f"after block {self.block}: {self.entering} -> {self.kept} tokens "
+            f"({self.groups} groups of {self.group_size}, {self.drop} dropped from each)"
+        )
+
+
+def spread_blocks(depth: int, stages: int) -> tuple[int, ...]:
+    """Blocks 0, D // S, 2D // S, ... of a model of depth D (multiplied before divided)."""
+    return tuple(index * depth // stages for index in range(stages))
+
+
+def group_counts(frames: int, stages: int) -> tuple[int, ...]:
+    """How many groups each stage sees: T, T/2, T/4, ...
+
+    Groups are made of whole groups of the stage before. Where halving does not come out even, the
+    largest divisor of the previous count that does not exceed T / 2^i is taken: 6 frames give
+    6, 3, 1; 5 give 5, 1, 1; below one group there is nothing to halve: 1, 1, 1.
+    """
+    counts = [frames]
+    for index in range(1, stages):
+        most = max(frames // 2**index, 1)
+        counts.append(max(g for g in range(1, most + 1) if counts[-1] % g == 0))
+    return tuple(counts)
+
+
+def drops_per_frame(r: int, schedule: Schedule, stages: int) -> tuple[Fraction, ...]:
+    """Tokens dropped per temporal position at each stage.
+
+    Decreasing is r, r/2, r/4, ... (the paper's {8r, 8r/2, 8r/4} over 8 positions), constant is
+    r, r, r, increasing is r, 2r, 4r; an explicit schedule is taken as it stands.
+    """
+    if not isinstance(schedule, str):
+        return tuple(Fraction(drop) for drop in schedule)
+    ratio = {"decreasing": Fraction(1, 2), "constant": Fraction(1), "increasing": Fraction(2)}
+    return tuple(r * ratio[schedule] ** index for index in range(stages))
+
+
+def plan_stages(
+    *, blocks: tuple[int, ...], grid: TokenGrid, drops: tuple[Fraction, ...]
+) -> tuple[Stage, ...]:
+    """Turn drops per temporal position into stages; those that drop nothing are left out.
+
+    A group of s temporal positions loses s times the drop per position, rounded down.
+    Raises ValueError where a group would not keep at least one token.
+    """
+    stages, entering = [], grid.tokens
+    for index, (block, groups) in enumerate(
+        zip(blocks, group_counts(grid.frames, len(blocks)), strict=True)
+    ):
+        drop = int(drops[index] * Fraction(grid.frames, groups))
+        stage = Stage(index=index, block=block, groups=groups, entering=entering, drop=drop)
+        _check_fits(stage)
+        entering = stage.kept
+        if drop:
+            stages.append(stage)
+    return tuple(stages)
+
+
+def _check_fits(stage: Stage) -> None:
+    if stage.drop >= stage.group_size:
+        raise ValueError(
+            f"cannot drop {stage.drop} tokens from every group at stage {stage.index + 1} (after "
+            f"block {stage.block}): a group holds {stage.group_size} tokens there, and at least "
+            f"one must stay; choose a smaller r"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSchedule:
+    """The fields that every reducer over consecutive groups shares, and their plan.
+
+    `r`: tokens dropped per temporal position, to which `schedule` gives its meaning per
+    stage; 0 does nothing. An explicit `schedule` lists the tokens dropped per temporal position
+    at each stage, and then `r` is left out. `stages`: how many there are, unless `blocks`
+    names the (0-based) blocks after which they act or an explicit schedule counts them.
+    """
+
+    r: int | None = None
+    schedule: Schedule = field(default="decreasing")
+    stages: int | None = None
+    blocks: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("schedule", "blocks"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                object.__setattr__(self, name, _whole_numbers(name, value))
+        self._check_amount()
+        self._check_stages()
+
+    def _check_amount(self) -> None:
+        if isinstance(self.schedule, str):
+            if self.schedule not in SCHEDULES:
+                raise ValueError(
+                    f"schedule={self.schedule!r} is not known; choose one of "
+                    f"{', '.join(SCHEDULES)}, or list the tokens dropped per temporal position "
+                    "at each stage, such as (64, 32, 16)"
+                )
+            if not isinstance(self.r, int) or isinstance(self.r, bool) or self.r < 0:
+                raise ValueError(
+                    f"r={self.r!r} must be a whole number of at least 0: the tokens dropped per "
+                    "temporal position, such as r=64"
+                )
+        elif self.r is not None:
+            raise ValueError(
+                f"r={self.r} and the explicit schedule={self.schedule} both say how many tokens "
+                "go; give one of the two"
+            )
+
+    def _check_stages(self) -> None:
+        counts = {
+            "stages": self.stages,
+            "blocks": None if self.blocks is None else len(self.blocks),
+            "schedule": None if isinstance(self.schedule, str) else len(self.schedule),
+        }
+        given = {name: count for name, count in counts.items() if count is not None}
+        if any(not isinstance(count, int) or count < 1 for count in given.values()):
+            raise ValueError(f"stages={self.stages!r} must be a whole number of at least 1")
+        if len(set(given.values())) > 1:
+            said = " and ".join(f"{name} says {count}" for name, count in given.items())
+            raise ValueError(f"how many stages there are is said twice: {said}; make them agree")
+        if self.blocks is not None and list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError(f"blocks={self.blocks} must rise strictly, such as (0, 8, 16)")
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the schedule has, those that drop nothing included."""
+        if self.blocks is not None:
+            return len(self.blocks)
+        if not isinstance(self.schedule, str):
+            return len(self.schedule)
+        return 3 if self.stages is None else self.stages
+
+    def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
+        """Stages for `depth` blocks on `grid`; empty where nothing is dropped.
+
+        Raises ValueError where a block does not exist or a group cannot lose that many tokens.
+        """
+        drops = drops_per_frame(self.r or 0, self.schedule, self.num_stages)
+        if not any(drops):
+            return ()
+        blocks = self.blocks or spread_blocks(depth, self.num_stages)
+        if len(set(blocks)) < len(blocks) or blocks[-1] >= depth:
+            raise ValueError(
+                f"{self.num_stages} stages after blocks {', '.join(map(str, blocks))} do not fit "
+                f"a model of {depth} blocks (0 to {depth - 1}); choose other blocks or fewer stages"
+            )
+        return plan_stages(blocks=blocks, grid=grid, drops=drops)
+
+
+def _whole_numbers(name: str, value: object) -> tuple[int, ...]:
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError(
+            f"{name}={value!r} must list whole numbers of at least 0, one per stage, such as "
+            f"{name}=(64, 32, 16)"
+        )
+    return numbers

@@ -1,0 +1,66 @@
+"""Reducers as short text, `sta:r=64,order=FBF`: for command lines, reports and recipes."""
+
+from dataclasses import MISSING, fields
+
+from vidprune.reducers.base import Reducer
+from vidprune.reducers.baselines import Random
+from vidprune.reducers.sta import STA
+
+REDUCERS: dict[str, type] = {"sta": STA, "random": Random}
+
+NONE = "none"
+
+
+def parse(text: str) -> Reducer | None:
+    """The reducer that `text` names, or None for `none`.
+
+    `name:option=value,option=value`; lists are written with slashes, `blocks=0/8/16`.
+    Raises ValueError that lists what is known where something is not.
+    """
+    name, _, rest = text.strip().partition(":")
+    if name == NONE and not rest:
+        return None
+    if name not in REDUCERS:
+        known = ", ".join([NONE, *REDUCERS])
+        raise ValueError(
+            f"reducer {name!r} is not known; choose one of {known}, with options after a colon, "
+            "such as sta:r=64"
+        )
+    kind = REDUCERS[name]
+    options = [part for part in rest.split(",") if part]
+    return kind(**dict(_option(name, kind, part) for part in options))
+
+
+def describe(reducer: Reducer | None) -> str:
+    """The shortest text that `parse` turns back into `reducer`."""
+    if reducer is None:
+        return NONE
+    name = next(name for name, kind in REDUCERS.items() if type(reducer) is kind)
+    options = [
+        f"{field.name}={_written(getattr(reducer, field.name))}"
+        for field in fields(reducer)  # type: ignore[arg-type]
+        if field.default is MISSING or getattr(reducer, field.name) != field.default
+    ]
+    return f"{name}:{','.join(options)}" if options else name
+
+
+def _option(reducer: str, kind: type, part: str) -> tuple[str, object]:
+    name, equals, value = part.partition("=")
+    known = [field.name for field in fields(kind)]
+    if name not in known:
+        raise ValueError(
+            f"reducer {reducer} has no option {name!r}; its options are {', '.join(known)}"
+        )
+    if not equals or not value:
+        raise ValueError(f"option {part!r} of reducer {reducer} needs a value, such as {name}=...")
+    return name, _read(value)
+
+
+def _read(value: str) -> int | str | tuple[int, ...]:
+    if "/" in value and all(part.isdigit() for part in value.split("/")):
+        return tuple(int(part) for part in value.split("/"))
+    return int(value) if value.lstrip("-").isdigit() else value
+
+
+def _written(value: object) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,160 @@
+"""The folder of a run: what it was asked, and the logits it has so far, kept from any crash."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from vidprune.inference import ViewLogits
+from vidprune.parallel import Process
+
+_SETTINGS = "run.json"
+_VIEWS = "views.jsonl"
+
+Key = tuple[str, int]
+Line = tuple[Path, int]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that belongs to one job, which can be stopped and taken up again.
+
+    Every process appends to a journal of its own, one line per view; `gather` makes one file of
+    them, sorted, so that it does not show how often the job was cut off or over how many
+    processes it was spread.
+    """
+
+    path: Path
+    process: Process
+
+    def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
+        """Make the folder this job's, or find it again.
+
+        Raises FileExistsError where it belongs to another run; `restart` forgets what is there.
+        """
+        if self.process.reports:
+            if self.path.exists() and not self.path.is_dir():
+                raise FileExistsError(f"output {self.path} is a file; name a folder")
+            if restart:
+                self._forget()
+            self._compare(settings)
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / _SETTINGS, json.dumps(settings, indent=2) + "\n")
+        self.process.wait_for_all()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The line of every view that is done, each view once."""
+        return (json.loads(line) for line in self._read(self._index().values()))
+
+    def journal(self) -> TextIO:
+        """Where this process appends, opened so that a line cut off before is gone."""
+        path = self.path / (f"views.{self.process.rank}.jsonl" if self.process.rank else _VIEWS)
+        _drop_partial_line(path)
+        return path.open("a", encoding="utf-8")
+
+    def gather(self, order: Iterable[Key]) -> None:
+        """Make one `views.jsonl` in the given order out of all journals."""
+        index = self._index()
+        partial = self.path / f"{_VIEWS}.partial"
+        with partial.open("wb") as merged:
+            merged.writelines(self._read(index[key] for key in order if key in index))
+        os.replace(partial, self.path / _VIEWS)
+        for journal in self._journals():
+            if journal.name != _VIEWS:
+                journal.unlink()
+
+    def _index(self) -> dict[Key, Line]:
+        """Where the line of each view stands; logits stay on disk, for jobs larger than memory."""
+        found: dict[Key, Line] = {}
+        for journal in self._journals():
+            start = 0
+            with journal.open("rb") as lines:
+                for line in lines:
+                    if line.endswith(b"\n"):
+                        row = json.loads(line)
+                        found[row["video"], row["view"]] = (journal, start)
+                    start += len(line)
+        return found
+
+    def _read(self, places: Iterable[Line]) -> Iterator[bytes]:
+        with ExitStack() as stack:
+            files: dict[Path, BinaryIO] = {}
+            for journal, start in places:
+                if journal not in files:
+                    files[journal] = stack.enter_context(journal.open("rb"))
+                files[journal].seek(start)
+                yield files[journal].readline()
+
+    def _journals(self) -> list[Path]:
+        return sorted(self.path.glob("views*.jsonl"))
+
+    def _forget(self) -> None:
+        for file in (*self._journals(), self.path / _SETTINGS):
+            file.unlink(missing_ok=True)
+
+    def _compare(self, settings: Mapping[str, Any]) -> None:
+        file = self.path / _SETTINGS
+        if not file.exists():
+            if self._journals():
+                raise FileExistsError(self._taken("it holds views but no run.json"))
+            return
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        differing = [name for name in settings if settings[name] != theirs.get(name)]
+        if differing:
+            named = ", ".join(
+                f"{name} {theirs.get(name)!r}, not {settings[name]!r}" for name in differing
+            )
+            raise FileExistsError(self._taken(f"it was made with {named}"))
+
+    def _taken(self, reason: str) -> str:
+        return (
+            f"output {self.path} belongs to another run: {reason}; choose another folder, or "
+            "restart to discard what is there"
+        )
+
+
+def view_row(logits: ViewLogits, *, label: int, place: tuple[int, int]) -> dict[str, Any]:
+    """The line that is kept of one view; `place` is its (segment, crop)."""
+    return {
+        "video": logits.name,
+        "view": logits.view,
+        "segment": place[0],
+        "crop": place[1],
+        "label": label,
+        # The shortest digits that give the same float32 back.
+        "logits": [float(str(value)) for value in logits.logits.numpy()],
+    }
+
+
+def append(journal: TextIO, row: Mapping[str, Any]) -> None:
+    """Add one line and hand it to the system, so that a killed process loses nothing."""
+    journal.write(json.dumps(row) + "\n")
+    journal.flush()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _drop_partial_line(path: Path) -> None:
+    """Cut a journal back to its last whole line."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+
+def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """The rows of views as one Parquet table."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)

@@ -1,0 +1,97 @@
+"""What people see in a terminal: tables and a progress bar."""
+
+from collections.abc import Iterable
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Column, Table
+
+from vidprune.commands.demo import Demo
+from vidprune.commands.evaluate import Progress
+from vidprune.commands.predict import Prediction
+from vidprune.report import Report
+
+
+def prediction_table(predictions: Iterable[Prediction]) -> Table:
+    """Videos with their classes, likeliest first."""
+    table = Table("video", "class", "probability")
+    for prediction in predictions:
+        video = escape(prediction.video)
+        if prediction.error is not None:
+            table.add_row(video, f"[red]{escape(prediction.error)}[/red]", "")
+        for place, guess in enumerate(prediction.top):
+            table.add_row("" if place else video, escape(guess.name), f"{guess.probability:.3f}")
+        table.add_section()
+    return table
+
+
+def report_table(report: Report) -> Table:
+    """An evaluation in a few lines."""
+    table = Table(show_header=False)
+    rate = report.videos_per_second
+    for name, value in (
+        ("model", report.checkpoint),
+        ("reducer", report.reducer),
+        ("top-1", _per_cent(report.top1)),
+        ("top-5", _per_cent(report.top5)),
+        ("videos", f"{report.num_videos}, {report.views_per_video} views each"),
+        ("unreadable", str(len(report.unreadable))),
+        ("GMACs per view", f"{report.gmacs_per_view:.2f}"),
+        ("videos per second", "all were done before" if rate is None else f"{rate:.2f}"),
+    ):
+        table.add_row(name, escape(value))
+    return table
+
+
+def demo_table(found: Demo) -> Table:
+    """What pruning cost and saved, against the dense model in the first row."""
+    dense = found.rows[0]
+    table = Table(
+        "reducer",
+        *(Column(name, justify="right") for name in ("top-1", "change", "GMACs/view", "clips/s")),
+        title=f"{found.num_clips} generated clips that the model has not seen",
+        caption=f"{found.environment['cpu']}, fp32, batch {found.batch_size}; forward passes timed "
+        "in turn",
+    )
+    for row in found.rows:
+        table.add_row(
+            row.reducer,
+            f"{row.top1:.1f} %",
+            f"{row.top1 - dense.top1:+.1f}" if row is not dense else "",
+            f"{row.gmacs_per_view:.2f}",
+            f"{row.clips_per_second:.1f} ({row.clips_per_second / dense.clips_per_second:.2f}x)",
+        )
+    return table
+
+
+class ProgressBar:
+    """A bar with the accuracy so far, for `evaluate` to report to."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", accuracy="", total=None)
+
+    def __call__(self, progress: Progress) -> None:
+        """Show where the evaluation is."""
+        found = progress.accuracy
+        said = f"top-1 {_per_cent(found.top1)}  top-5 {_per_cent(found.top5)}"
+        if progress.unreadable:
+            said += f"  {progress.unreadable} unreadable"
+        self._bar.update(self._task, completed=progress.done, total=progress.total, accuracy=said)
+
+
+def progress_columns() -> tuple[
+    TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn, ...
+]:
+    """Videos done, accuracy so far, time left."""
+    return (
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+
+
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} %"

@@ -1,0 +1,41 @@
+"""Video files -> clips: which frames, decoding them, cutting views, and lists of labelled videos.
+
+Knows nothing of models. From file to tensor: `views` says which frames and crops, `decode`
+fetches those frames in one pass, `resize` scales them, `clips` joins the three, and `preprocess`
+normalises on the device. `datasets` reads lists and folders.
+"""
+
+from vidprune.video.clips import Views, cut_views, read_views
+from vidprune.video.datasets import (
+    Sample,
+    class_names,
+    expand_inputs,
+    read_class_folders,
+    read_dataset,
+    read_list,
+)
+from vidprune.video.decode import Frames, UnreadableVideo, read_frames
+from vidprune.video.preprocess import IMAGENET, Normalisation, normalise
+from vidprune.video.resize import resize_short_side
+from vidprune.video.views import PROTOCOLS, Protocol
+
+__all__ = [
+    "IMAGENET",
+    "PROTOCOLS",
+    "Frames",
+    "Normalisation",
+    "Protocol",
+    "Sample",
+    "UnreadableVideo",
+    "Views",
+    "class_names",
+    "cut_views",
+    "expand_inputs",
+    "normalise",
+    "read_class_folders",
+    "read_dataset",
+    "read_frames",
+    "read_list",
+    "read_views",
+    "resize_short_side",
+]
