@@ -12,8 +12,9 @@ stage: each stage is judged on the tokens and keys that entered it, in the order
 """
 
 import numpy as np
-from reducers.sta_by_loops import visit
 from torch import Tensor
+
+from reducers.sta_by_loops import visit
 
 TOLERANCE = 1e-5
 

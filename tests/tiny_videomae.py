@@ -1,4 +1,4 @@
-"""Small VideoMAEs for the tests: every weight drawn, so that no bias, norm or name is without effect."""
+"""Small VideoMAEs for the tests: every weight is drawn, so that none is without effect."""
 
 from typing import Any
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidprune.backbones.checkpoints import load
     from vidprune.backbones.videomae_checkpoints import CheckpointError
+    from vidprune.commands.prepare import Sampling, read_clip
     from vidprune.layout import Layout, TokenGrid
     from vidprune.measure import gmacs_per_view
     from vidprune.model import PrunedOutput, Trace, prune, unprune
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vidprune.reducers.schedule import Stage
     from vidprune.reducers.spec import parse as parse_reducer
     from vidprune.reducers.sta import STA
+    from vidprune.video import UnreadableVideo
 
 # Loaded when first used: `import vidprune` costs nothing, and `vidprune --help` answers at once.
 _WHERE = {
@@ -34,8 +36,11 @@ _WHERE = {
     "Trace": "model",
     "gmacs_per_view": "measure",
     "load": "backbones.checkpoints",
+    "Sampling": "commands.prepare",
+    "UnreadableVideo": "video",
     "parse_reducer": "reducers.spec:parse",
     "prune": "model",
+    "read_clip": "commands.prepare",
     "unprune": "model",
 }
 
@@ -48,14 +53,17 @@ __all__ = [
     "Random",
     "Reducer",
     "Reduction",
+    "Sampling",
     "Signals",
     "Stage",
     "TokenGrid",
     "Trace",
+    "UnreadableVideo",
     "gmacs_per_view",
     "load",
     "parse_reducer",
     "prune",
+    "read_clip",
     "unprune",
 ]
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -65,6 +66,8 @@ def _sentence(error: Exception) -> str:
 
 def _quieten_libraries() -> None:
     """Leave the terminal to our own words; transformers prints tables while it loads."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -105,7 +108,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     samples = read_dataset(arguments.data)
     process = join()
     try:
-        classifier = _classifier(arguments)
+        classifier = _classifier(arguments, local_rank=process.local_rank)
         with ExitStack() as stack:
             report = evaluate(
                 classifier,
@@ -137,8 +140,8 @@ def _observer(arguments: argparse.Namespace, stack: ExitStack) -> "Observer":
 
     from vidprune.terminal import ProgressBar, progress_columns
 
-    bar = stack.enter_context(Bar(*progress_columns(), console=_console(stderr=True)))
-    observers: list[Observer] = [ProgressBar(bar)]
+    bar = Bar(*progress_columns(), console=_console(stderr=True))
+    observers: list[Observer] = [stack.enter_context(closing(ProgressBar(bar)))]
     if arguments.tensorboard:
         from vidprune.tensorboard import Scalars
 
@@ -150,25 +153,23 @@ def _observer(arguments: argparse.Namespace, stack: ExitStack) -> "Observer":
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from vidprune.commands.demo import demo
+    from vidprune.commands.demo import PICTURE, demo
     from vidprune.terminal import demo_table
 
     console = _console(stderr=True)
     with console.status("") as status:
         found = demo(arguments.output, per_class=arguments.per_class, tell=status.update)
     _console().print(demo_table(found))
-    print(f"Which tokens stayed: {found.picture}")
+    print(f"Which tokens stayed: {arguments.output / PICTURE}")
     return 0
 
 
 # --- what several commands share ----------------------------------------------------------------
 
 
-def _classifier(arguments: argparse.Namespace) -> "Classifier":
-    import torch
-
+def _classifier(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Classifier":
     from vidprune.commands.prepare import Sampling, load_model, protocol_for
-    from vidprune.inference import Classifier
+    from vidprune.inference import Classifier, best_device, named_device
     from vidprune.model import prune
 
     names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
@@ -186,7 +187,7 @@ def _classifier(arguments: argparse.Namespace) -> "Classifier":
         prune(model, arguments.reducer),
         protocol_for(model, sampling),
         batch_size=arguments.batch_size,
-        device=None if arguments.device is None else torch.device(arguments.device),
+        device=named_device(arguments.device) if arguments.device else best_device(local_rank),
     )
 
 

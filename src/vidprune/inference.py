@@ -149,10 +149,23 @@ def clip_key(name: str, view: int) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def best_device() -> torch.device:
-    """CUDA where there is one (this process's own under torchrun), else MPS, else the CPU."""
+def named_device(name: str) -> torch.device:
+    """The device of that name. Raises ValueError where this machine or torch has none."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={name!r} cannot be used here; choose cpu, cuda, cuda:N or mps as the machine "
+            "has it, or leave it out for the best there is"
+        ) from error
+    return device
+
+
+def best_device(local_rank: int = 0) -> torch.device:
+    """CUDA where there is any (the `local_rank`-th, going round), else MPS, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -182,5 +195,7 @@ class _Videos(Dataset[tuple[Request, Tensor | str]]):
 def _read(
     requests: Sequence[Request], protocol: Protocol, workers: int | None
 ) -> Iterable[tuple[Request, Tensor | str]]:
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
     workers = min(usable_cores() if workers is None else workers, len(requests))
     return DataLoader(_Videos(requests, protocol), batch_size=None, num_workers=workers)

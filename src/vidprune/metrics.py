@@ -1,6 +1,6 @@
 """From the logits of views to an accuracy over videos."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,20 +22,20 @@ def mean_probabilities(logits: Tensor) -> Tensor:
 
 
 def rank_of(label: int, probabilities: Tensor) -> int:
-    """How many classes score higher than the true one; of equal scores the lower class is first."""
+    """How many classes score higher than the true one; of equal scores the lower class is first.
+
+    Scores that are not numbers, as of logits that overflowed, put it behind all classes.
+    """
     own = probabilities[label]
-    earlier = torch.arange(len(probabilities), device=probabilities.device) < label
-    return int(((probabilities > own) | ((probabilities == own) & earlier)).sum())
+    later = torch.arange(len(probabilities), device=probabilities.device) >= label
+    return int((~((probabilities < own) | ((probabilities == own) & later))).sum())
 
 
-def accuracy(ranks: Iterable[int]) -> Accuracy:
-    """Accuracy over videos from the `rank_of` each."""
-    ranks = list(ranks)
-    return Accuracy(
-        top1=_per_cent(sum(rank < 1 for rank in ranks), len(ranks)),
-        top5=_per_cent(sum(rank < 5 for rank in ranks), len(ranks)),
-        num_videos=len(ranks),
-    )
+def accuracy(videos_by_rank: Mapping[int, int]) -> Accuracy:
+    """Accuracy from the number of videos with each `rank_of`."""
+    videos = sum(videos_by_rank.values())
+    top1, top5 = (sum(count for rank, count in videos_by_rank.items() if rank < k) for k in (1, 5))
+    return Accuracy(top1=_per_cent(top1, videos), top5=_per_cent(top5, videos), num_videos=videos)
 
 
 def _per_cent(hits: int, videos: int) -> float | None:

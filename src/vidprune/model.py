@@ -1,5 +1,6 @@
 """The pruned model: one forward loop for every backbone and every reducer."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,6 +17,8 @@ from vidprune.layout import Layout
 from vidprune.reducers.base import Place, Reducer, Signals
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.spec import parse
+
+_LOSS_ARGUMENTS = {"num_items_in_batch"}
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,20 @@ def _reduce(
     return tokens, replace(layout, origin=origin), trace
 
 
+def _check_clips(pixel_values: Tensor, clip_shape: tuple[int, ...]) -> None:
+    if tuple(pixel_values.shape[1:]) != clip_shape:
+        raise ValueError(
+            f"pixel_values has the shape {tuple(pixel_values.shape)}, but the model takes (batch, "
+            f"{', '.join(map(str, clip_shape))}): batch, frames, channels, height, width; sample "
+            "the clips so, or load the model with other frames= and size="
+        )
+
+
 def pixel_keys(pixel_values: Tensor) -> Tensor:
     """A number per clip that depends on its pixels (B, T, 3, H, W) and on nothing else, (B,) int64.
 
-    Integer sums wrap and commute, so the batch around a clip cannot change it.
+    Integer sums wrap and commute, so the batch around a clip cannot change it. Pixels in half
+    precision are other pixels, and give another key.
     """
     bits = pixel_values.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
     weights = torch.arange(bits.shape[1], device=bits.device) * 2 + 0x9E3779B1
@@ -145,7 +158,8 @@ class Pruned(PreTrainedModel):
         `clip_keys` (B,) int64: seeds random draws per clip; by default taken from the pixels.
         `return_trace` adds `trace`: which tokens stayed.
         """
-        self._refuse_block_outputs(kwargs)
+        self._refuse_arguments(kwargs)
+        _check_clips(pixel_values, adapt(self).clip_shape)
         logits, trace = run(adapt(self), self.reducer, self.stages, pixel_values, clip_keys)
         loss = None
         if labels is not None:
@@ -154,17 +168,20 @@ class Pruned(PreTrainedModel):
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
-    def _refuse_block_outputs(self, kwargs: dict[str, Any]) -> None:
+    def _refuse_arguments(self, kwargs: dict[str, Any]) -> None:
+        """Leave in `kwargs` what the loss takes."""
         for name in ("output_hidden_states", "output_attentions"):
             if kwargs.pop(name, None) or getattr(self.config, name, False):
                 raise ValueError(
                     f"{name}=True is not offered by a pruned model, whose blocks see different "
                     "tokens; ask unprune(model) for it, or use return_trace=True"
                 )
+        if unknown := kwargs.keys() - _LOSS_ARGUMENTS:
+            raise TypeError(f"a pruned model takes no argument {', '.join(sorted(unknown))}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is made at run time: copies and pickles are pruned anew from the dense model.
-        return prune, (self.dense, self.reducer)
+        return prune, (self.dense, self.reducer), {"training": self.training}
 
 
 def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedModel:
@@ -173,7 +190,8 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     `reducer`: for example `STA(r=64)`, its text `"sta:r=64"`, or None. What comes back is an
     instance of the model's own class (so it goes wherever that goes), shares its weights, takes
     `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back.
-    Pruning a pruned model replaces its reducer.
+    Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
+    `.train()` on either reach both.
 
     Raises TypeError for a model that no backbone adapter knows, ValueError where the reducer does
     not fit the model.
@@ -184,9 +202,12 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     stages = reducer.plan(backbone.depth, backbone.grid) if reducer is not None else ()
     kind = _pruned_class(type(dense))  # type: ignore[arg-type]
     pruned: PreTrainedModel = kind.__new__(kind)
-    pruned.__dict__.update(dense.__dict__)
-    for name in ("_modules", "_parameters", "_buffers"):
-        pruned.__dict__[name] = dict(dense.__dict__[name])
+    for name, value in vars(dense).items():
+        # Weights and modules are shared; the tables that hold them, and those of hooks, are not.
+        pruned.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
+    for name in ("forward", "_compiled_call_impl"):
+        # Laid over the dense model's own forward, by accelerate or `model.compile()`.
+        pruned.__dict__.pop(name, None)
     pruned.__dict__.update(dense=dense, reducer=reducer, stages=stages)
     return pruned
 

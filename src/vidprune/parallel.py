@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 
 Item = TypeVar("Item")
@@ -55,6 +56,8 @@ def join() -> Process:
     if process.count > 1 and not dist.is_initialized():
         # A share of the videos may take days longer than another.
         dist.init_process_group("gloo", timeout=timedelta(days=7))
+    if process.count > 1 and torch.cuda.is_available():
+        torch.cuda.set_device(process.local_rank % torch.cuda.device_count())
     return process
 
 

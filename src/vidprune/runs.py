@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from vidprune.parallel import Process
 
 _SETTINGS = "run.json"
 _VIEWS = "views.jsonl"
+_JOURNAL = re.compile(r"views(\.\d+)?\.jsonl")
 
 Key = tuple[str, int]
 Line = tuple[Path, int]
@@ -42,6 +44,9 @@ class RunFolder:
                 self._forget()
             self._compare(settings)
             self.path.mkdir(parents=True, exist_ok=True)
+            # Before any process reads, so that none sees a line change under its eyes.
+            for journal in self._journals():
+                _drop_partial_line(journal)
             write_atomically(self.path / _SETTINGS, json.dumps(settings, indent=2) + "\n")
         self.process.wait_for_all()
 
@@ -50,10 +55,9 @@ class RunFolder:
         return (json.loads(line) for line in self._read(self._index().values()))
 
     def journal(self) -> TextIO:
-        """Where this process appends, opened so that a line cut off before is gone."""
-        path = self.path / (f"views.{self.process.rank}.jsonl" if self.process.rank else _VIEWS)
-        _drop_partial_line(path)
-        return path.open("a", encoding="utf-8")
+        """Where this process appends; `claim` has cut off what a crash left of a line."""
+        name = f"views.{self.process.rank}.jsonl" if self.process.rank else _VIEWS
+        return (self.path / name).open("a", encoding="utf-8")
 
     def gather(self, order: Iterable[Key]) -> None:
         """Make one `views.jsonl` in the given order out of all journals."""
@@ -89,7 +93,8 @@ class RunFolder:
                 yield files[journal].readline()
 
     def _journals(self) -> list[Path]:
-        return sorted(self.path.glob("views*.jsonl"))
+        files = self.path.glob("views*.jsonl")
+        return sorted(file for file in files if _JOURNAL.fullmatch(file.name))
 
     def _forget(self) -> None:
         for file in (*self._journals(), self.path / _SETTINGS):
@@ -101,7 +106,9 @@ class RunFolder:
             if self._journals():
                 raise FileExistsError(self._taken("it holds views but no run.json"))
             return
-        theirs = json.loads(file.read_text(encoding="utf-8"))
+        theirs = _settings_in(file)
+        if theirs is None:
+            raise FileExistsError(self._taken("its run.json is not ours"))
         differing = [name for name in settings if settings[name] != theirs.get(name)]
         if differing:
             named = ", ".join(
@@ -114,6 +121,14 @@ class RunFolder:
             f"output {self.path} belongs to another run: {reason}; choose another folder, or "
             "restart to discard what is there"
         )
+
+
+def _settings_in(file: Path) -> dict[str, Any] | None:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return settings if isinstance(settings, dict) else None
 
 
 def view_row(logits: ViewLogits, *, label: int, place: tuple[int, int]) -> dict[str, Any]:
@@ -144,12 +159,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _drop_partial_line(path: Path) -> None:
     """Cut a journal back to its last whole line."""
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
+    whole = 0
+    with path.open("r+b") as lines:
+        for line in lines:
+            whole += len(line) if line.endswith(b"\n") else 0
+        lines.truncate(whole)
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

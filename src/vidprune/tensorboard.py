@@ -1,9 +1,14 @@
 """An evaluation's progress as TensorBoard scalars."""
 
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vidprune.commands.evaluate import Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Scalars:
@@ -14,9 +19,7 @@ class Scalars:
             raise ValueError(
                 "tensorboard is not installed; install vidprune[tensorboard], or do without it"
             )
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
 
     def __call__(self, progress: Progress) -> None:
         """Note where the evaluation is."""
@@ -26,6 +29,14 @@ class Scalars:
                 self._writer.add_scalar(f"accuracy/{name}", value, progress.done)
         self._writer.add_scalar("unreadable", progress.unreadable, progress.done)
 
+    @cached_property
+    def _writer(self) -> "SummaryWriter":
+        """Made when first used: until then the folder may turn out to be another run's."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._folder))
+
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        if "_writer" in self.__dict__:
+            self._writer.close()

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
+from rich.text import Text
 
 from vidprune.commands.demo import Demo
 from vidprune.commands.evaluate import Progress
@@ -15,20 +15,22 @@ from vidprune.report import Report
 
 def prediction_table(predictions: Iterable[Prediction]) -> Table:
     """Videos with their classes, likeliest first."""
-    table = Table("video", "class", "probability")
+    # Folded where they are long: of a name that is cut nobody knows which it was.
+    table = Table(Column("video", overflow="fold"), Column("class", overflow="fold"), "probability")
     for prediction in predictions:
-        video = escape(prediction.video)
+        # As Text, in which neither markup nor :emoji: in a name means anything.
+        video = Text(prediction.video)
         if prediction.error is not None:
-            table.add_row(video, f"[red]{escape(prediction.error)}[/red]", "")
+            table.add_row(video, Text(prediction.error, style="red"), "")
         for place, guess in enumerate(prediction.top):
-            table.add_row("" if place else video, escape(guess.name), f"{guess.probability:.3f}")
+            table.add_row("" if place else video, Text(guess.name), f"{guess.probability:.3f}")
         table.add_section()
     return table
 
 
 def report_table(report: Report) -> Table:
     """An evaluation in a few lines."""
-    table = Table(show_header=False)
+    table = Table("", Column(overflow="fold"), show_header=False)
     rate = report.videos_per_second
     for name, value in (
         ("model", report.checkpoint),
@@ -40,7 +42,7 @@ def report_table(report: Report) -> Table:
         ("GMACs per view", f"{report.gmacs_per_view:.2f}"),
         ("videos per second", "all were done before" if rate is None else f"{rate:.2f}"),
     ):
-        table.add_row(name, escape(value))
+        table.add_row(name, Text(value))
     return table
 
 
@@ -51,8 +53,8 @@ def demo_table(found: Demo) -> Table:
         "reducer",
         *(Column(name, justify="right") for name in ("top-1", "change", "GMACs/view", "clips/s")),
         title=f"{found.num_clips} generated clips that the model has not seen",
-        caption=f"{found.environment['cpu']}, fp32, batch {found.batch_size}; forward passes timed "
-        "in turn",
+        caption=f"{found.environment['cpu']}, {found.dtype}, batch {found.batch_size}; forward "
+        "passes timed in turn",
     )
     for row in found.rows:
         table.add_row(
@@ -78,7 +80,14 @@ class ProgressBar:
         said = f"top-1 {_per_cent(found.top1)}  top-5 {_per_cent(found.top5)}"
         if progress.unreadable:
             said += f"  {progress.unreadable} unreadable"
+        # Not before: an evaluation that cannot begin says why, and shows no bar.
+        self._bar.start()
         self._bar.update(self._task, completed=progress.done, total=progress.total, accuracy=said)
+
+    def close(self) -> None:
+        """Leave the bar as it is; one that was never shown stays unseen."""
+        if self._bar.live.is_started:
+            self._bar.stop()
 
 
 def progress_columns() -> tuple[

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny_videomae import clips, original_layout, tiny_config, tiny_videomae
 from torch import Tensor
 from transformers import (
     PreTrainedModel,
@@ -22,6 +21,7 @@ from transformers import (
     VivitForVideoClassification,
 )
 
+from tiny_videomae import clips, original_layout, tiny_config, tiny_videomae
 from vidprune.backbones.checkpoints import load
 from vidprune.backbones.positions import interpolated_table
 from vidprune.backbones.videomae_checkpoints import ARCHITECTURES, CheckpointError, architecture
@@ -221,7 +221,9 @@ def test_a_broken_file_is_refused_by_its_name(tmp_path: Path, suffix: str, conte
         load(path, config=tiny_config())
 
 
-@pytest.mark.parametrize("options", [{}, {"arch": "vit_small_patch16_224", "config": tiny_config()}])
+@pytest.mark.parametrize(
+    "options", [{}, {"arch": "vit_small_patch16_224", "config": tiny_config()}]
+)
 def test_an_original_file_needs_one_word_on_its_size(
     original: tuple[Path, dict[str, Tensor]], options: dict[str, Any]
 ) -> None:
@@ -236,12 +238,12 @@ def test_an_unknown_architecture_lists_the_known(original: tuple[Path, dict[str,
 
 @pytest.mark.parametrize("options", [{"arch": "vit_small_patch16_224"}, {"config": tiny_config()}])
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth does not exist"):
         load(tmp_path / "nowhere.pth", **options)
 
 
 def test_a_missing_path_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth does not exist"):
         load(tmp_path / "nowhere.pth")
 
 
@@ -278,7 +280,7 @@ def test_labels_name_the_classes(original: tuple[Path, dict[str, Tensor]]) -> No
     model = load(original[0], config=tiny_config(), labels=list("abcde"))
     assert model.config.id2label == dict(enumerate("abcde"))
     assert model.config.label2id["e"] == 4
-    with pytest.raises(ValueError, match="labels holds 2 names.*5 classes"):
+    with pytest.raises(ValueError, match=r"labels holds 2 names.*5 classes"):
         load(original[0], config=tiny_config(), labels=["a", "b"])
 
 
@@ -397,7 +399,7 @@ def test_a_pretraining_folder_is_refused(tmp_path: Path) -> None:
     shape = {"decoder_hidden_size": 12, "decoder_num_hidden_layers": 1}
     heads = {"decoder_num_attention_heads": 1, "decoder_intermediate_size": 12}
     VideoMAEForPreTraining(tiny_config(**shape, **heads)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="are missing: classifier.bias, classifier.weight"):
+    with pytest.raises(CheckpointError, match=r"are missing: classifier.bias, classifier.weight"):
         load(tmp_path)
 
 

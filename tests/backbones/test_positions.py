@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from tiny_videomae import tiny_videomae
 
+from tiny_videomae import tiny_videomae
 from vidprune.backbones.positions import interpolated_table, sincos_table
 from vidprune.layout import TokenGrid
 
@@ -53,5 +53,7 @@ def stretched_along(
 def test_a_table_stretched_in_time_keeps_rows_and_columns_apart() -> None:
     source = TokenGrid(frames=2, rows=2, columns=2)
     numbers = torch.arange(8.0).view(1, 8, 1)
-    stretched = interpolated_table(numbers, source=source, target=TokenGrid(frames=1, rows=2, columns=2))
+    stretched = interpolated_table(
+        numbers, source=source, target=TokenGrid(frames=1, rows=2, columns=2)
+    )
     assert stretched.flatten().tolist() == [2, 3, 4, 5]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_videomae import clips, tiny_config, tiny_videomae
 from torch import Tensor
 from transformers import ViTConfig, ViTForImageClassification
 
+from tiny_videomae import clips, tiny_config, tiny_videomae
 from vidprune.backbones.registry import adapt
 from vidprune.backbones.videomae import grid_of
 from vidprune.layout import TokenGrid
@@ -74,7 +74,9 @@ def test_grid_counts_tubes_rows_and_columns() -> None:
 
 def test_a_model_of_another_family_is_refused() -> None:
     config = ViTConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=1, image_size=32)
-    with pytest.raises(TypeError, match="ViTForImageClassification, which no backbone adapter knows"):
+    with pytest.raises(
+        TypeError, match="ViTForImageClassification, which no backbone adapter knows"
+    ):
         prune(ViTForImageClassification(config), STA(r=1))
 
 

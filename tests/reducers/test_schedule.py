@@ -1,5 +1,6 @@
 """Where tokens go and how many: the paper's numbers, other clip lengths, refusals."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_groups_for_any_number_of_frames(frames: int, counts: tuple[int, ...]) -
 def test_groups_are_made_of_whole_groups_and_at_most_halve_on(frames: int, stages: int) -> None:
     counts = group_counts(frames, stages)
     assert counts[0] == frames
-    for index, (before, count) in enumerate(zip(counts, counts[1:], strict=False), start=1):
+    for index, (before, count) in enumerate(pairwise(counts), start=1):
         assert before % count == 0
         assert 1 <= count <= max(frames / 2**index, 1)
 
@@ -140,7 +141,11 @@ def test_a_stage_reads_as_a_sentence() -> None:
     ("options", "depth", "sentence"),
     [
         ({"r": 196}, 12, "cannot drop 196 tokens.*stage 1.*holds 196 tokens.*smaller r"),
-        ({"r": 150}, 12, "drop 150 tokens.* stage 2 .after block 4.: a group holds 92 tokens there"),
+        (
+            {"r": 150},
+            12,
+            "drop 150 tokens.* stage 2 .after block 4.: a group holds 92 tokens there",
+        ),
         ({"r": 1}, 2, "3 stages after blocks 0, 0, 1 do not fit a model of 2 blocks"),
         ({"r": 1, "blocks": (0, 12)}, 12, r"after blocks 0, 12 do not fit a model of 12 blocks"),
     ],

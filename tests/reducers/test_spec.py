@@ -62,7 +62,10 @@ def test_what_is_described_parses_back(reducer: STA | Random) -> None:
         (Random(r=64, seed=3), "random:r=64,seed=3"),
         (STA(schedule=(64, 32, 16), order="BFB"), "sta:schedule=64/32/16,order=BFB"),
         (STA(r=8, blocks=(0, 8, 16)), "sta:r=8,blocks=0/8/16"),
-        (STA(r=8, schedule="constant", score="temporal"), "sta:r=8,schedule=constant,score=temporal"),
+        (
+            STA(r=8, schedule="constant", score="temporal"),
+            "sta:r=8,schedule=constant,score=temporal",
+        ),
     ],
 )
 def test_text_is_short_and_reads_as_the_call(reducer: STA | Random | None, text: str) -> None:

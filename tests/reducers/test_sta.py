@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparator import assert_same_selection
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reducers import sta_by_loops
 from safetensors import safe_open
 from torch import Tensor
 
+from comparator import assert_same_selection
+from reducers import sta_by_loops
 from vidprune.layout import Layout, TokenGrid
 from vidprune.reducers.base import Reducer, Signals
 from vidprune.reducers.draws import draw
@@ -86,6 +86,10 @@ def test_the_specification_by_loops_agrees_with_the_release(shared: Callable[[st
 # The specification by loops.
 
 
+def shape(**options: Any) -> dict[str, Any]:
+    return {"score": "both", **options}
+
+
 @st.composite
 def selections(draw_: Callable[[Any], Any]) -> dict[str, Any]:
     size = draw_(st.sampled_from([1, 2, 3, 4, 5, 7, 11, 13]))
@@ -102,10 +106,10 @@ def selections(draw_: Callable[[Any], Any]) -> dict[str, Any]:
 
 @given(case=selections())
 @settings(max_examples=150, deadline=None)
-@example(dict(batch=1, size=13, groups=1, drop=12, backward=False, score="both", seed=0))
-@example(dict(batch=1, size=13, groups=4, drop=12, backward=True, score="both", seed=1))
-@example(dict(batch=2, size=7, groups=3, drop=5, backward=False, score="both", seed=2))
-@example(dict(batch=1, size=1, groups=3, drop=0, backward=True, score="both", seed=3))
+@example(shape(batch=1, size=13, groups=1, drop=12, backward=False, seed=0))
+@example(shape(batch=1, size=13, groups=4, drop=12, backward=True, seed=1))
+@example(shape(batch=2, size=7, groups=3, drop=5, backward=False, seed=2))
+@example(shape(batch=1, size=1, groups=3, drop=0, backward=True, seed=3))
 def test_agrees_with_the_loops_on_any_shape(case: dict[str, Any]) -> None:
     tokens, keys = random_clips((case["batch"], case["size"] * case["groups"]), seed=case["seed"])
     options = {name: case[name] for name in ("groups", "drop", "backward", "score")}

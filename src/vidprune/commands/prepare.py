@@ -1,16 +1,19 @@
 """From what a user names to the model and the protocol that a command runs."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidprune.backbones.checkpoints import load, name_classes
 from vidprune.backbones.positions import PositionRule
 from vidprune.backbones.registry import adapt
+from vidprune.inference import normalisation_of
 from vidprune.labels import LABEL_SETS, label_names
-from vidprune.video import PROTOCOLS, Protocol
+from vidprune.video import PROTOCOLS, Protocol, normalise, read_views
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,7 +56,7 @@ def load_model(
     model = load(
         source,
         arch=arch,
-        config=config,
+        config=None if config is None else _config_file(config),
         frames=sampling.frames,
         size=sampling.size,
         positions=positions,
@@ -66,6 +69,19 @@ def load_model(
         if len(names) == model.config.num_labels:
             name_classes(model, names)
     return model
+
+
+def _config_file(path: Path) -> Path:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"config={str(path)!r} is not the JSON object of a VideoMAEConfig, as a checkpoint's "
+            "config.json holds it; give such a file"
+        )
+    return path
 
 
 def protocol_for(model: PreTrainedModel, sampling: Sampling) -> Protocol:
@@ -93,6 +109,18 @@ def protocol_for(model: PreTrainedModel, sampling: Sampling) -> Protocol:
     if height != width:
         raise ValueError(f"the model takes {height}x{width} pixels, but views are square")
     return replace(base, **parts, frames=frames, size=height)
+
+
+def read_clip(
+    path: str | Path, model: PreTrainedModel, *, sampling: Sampling | None = None
+) -> Tensor:
+    """A video as the model's input, (V, T, 3, S, S) normalised; V is 1 unless `sampling` has more.
+
+    Raises UnreadableVideo where the file cannot be read to its end.
+    """
+    views = read_views(path, protocol_for(model, sampling or Sampling()))
+    pixels = normalise(views.pixels, normalisation_of(model), dtype=model.dtype)
+    return pixels.to(model.device)
 
 
 def _nameless(model: PreTrainedModel) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vidprune.layout import Layout
 from vidprune.reducers.base import Need, Place, Reduction, Signals
-from vidprune.reducers.draws import draw
+from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.schedule import GroupSchedule, Stage
 
 
@@ -24,6 +24,10 @@ class Random(GroupSchedule):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"clip_keys"})
     place: ClassVar[Place] = Place.AFTER_BLOCK
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed(self.seed)
 
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """Keep `stage.kept` of tokens (B, N, C), the same number in every group."""

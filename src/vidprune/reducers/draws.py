@@ -17,6 +17,12 @@ def _mix(words: Tensor) -> Tensor:
     return words ^ (words >> 16)
 
 
+def check_seed(seed: object) -> None:
+    """Raise ValueError where a seed is not a whole number."""
+    if type(seed) is not int:
+        raise ValueError(f"seed={seed!r} must be a whole number, such as seed=0")
+
+
 def draw(clip_keys: Tensor, places: Tensor, *, seed: int, stage: int) -> Tensor:
     """A word in [0, 2^32) for every clip and place, as int64.
 

@@ -117,7 +117,7 @@ class GroupSchedule:
     def __post_init__(self) -> None:
         for name in ("schedule", "blocks"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
+            if value is not None and (name == "blocks" or not isinstance(value, str)):
                 object.__setattr__(self, name, _whole_numbers(name, value))
         self._check_amount()
         self._check_stages()
@@ -148,7 +148,7 @@ class GroupSchedule:
             "schedule": None if isinstance(self.schedule, str) else len(self.schedule),
         }
         given = {name: count for name, count in counts.items() if count is not None}
-        if any(not isinstance(count, int) or count < 1 for count in given.values()):
+        if any(type(count) is not int or count < 1 for count in given.values()):
             raise ValueError(f"stages={self.stages!r} must be a whole number of at least 1")
         if len(set(given.values())) > 1:
             said = " and ".join(f"{name} says {count}" for name, count in given.items())

@@ -1,5 +1,6 @@
 """Reducers as short text, `sta:r=64,order=FBF`: for command lines, reports and recipes."""
 
+import re
 from dataclasses import MISSING, fields
 
 from vidprune.reducers.base import Reducer
@@ -14,7 +15,8 @@ NONE = "none"
 def parse(text: str) -> Reducer | None:
     """The reducer that `text` names, or None for `none`.
 
-    `name:option=value,option=value`; lists are written with slashes, `blocks=0/8/16`.
+    `name:option=value,option=value`; lists are written with slashes, `blocks=0/8/16`, one of a
+    single number as `blocks=8/`.
     Raises ValueError that lists what is known where something is not.
     """
     name, _, rest = text.strip().partition(":")
@@ -27,8 +29,11 @@ def parse(text: str) -> Reducer | None:
             "such as sta:r=64"
         )
     kind = REDUCERS[name]
-    options = [part for part in rest.split(",") if part]
-    return kind(**dict(_option(name, kind, part) for part in options))
+    options = [_option(name, kind, part) for part in rest.split(",") if part]
+    said = [option for option, _ in options]
+    if twice := next((option for option in said if said.count(option) > 1), None):
+        raise ValueError(f"option {twice!r} of reducer {name} is given twice; give it once")
+    return kind(**dict(options))
 
 
 def describe(reducer: Reducer | None) -> str:
@@ -57,10 +62,12 @@ def _option(reducer: str, kind: type, part: str) -> tuple[str, object]:
 
 
 def _read(value: str) -> int | str | tuple[int, ...]:
-    if "/" in value and all(part.isdigit() for part in value.split("/")):
-        return tuple(int(part) for part in value.split("/"))
-    return int(value) if value.lstrip("-").isdigit() else value
+    if re.fullmatch(r"(\d+/)+\d*", value, re.ASCII):
+        return tuple(int(part) for part in value.split("/") if part)
+    return int(value) if re.fullmatch(r"-?\d+", value, re.ASCII) else value
 
 
 def _written(value: object) -> str:
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return "/".join(map(str, value)) if len(value) > 1 else f"{value[0]}/"

@@ -4,6 +4,7 @@ Ding et al., "Prune Spatio-temporal Tokens by Semantic-aware Temporal Accumulati
 The functions follow the authors' release where it differs from the paper.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isqrt
 from typing import ClassVar, Literal
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vidprune.layout import Layout
 from vidprune.reducers.base import Need, Place, Reduction, Signals
-from vidprune.reducers.draws import draw
+from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.schedule import GroupSchedule, Stage
 
 FIRST_GROUPS = ("bipartite", "grid", "random")
@@ -49,9 +50,10 @@ def select(
     batch, length = tokens.shape[:2]
     if drop == 0:
         return torch.arange(length, device=tokens.device).expand(batch, length)
-    metric = unit_rows(_exact(keys)).unflatten(1, (groups, -1))
-    importance = semantic_importance(_exact(tokens).unflatten(1, (groups, -1)))
-    kept = _visit(metric, importance, drop, backward, score, first_kept)
+    with _full_precision(tokens.device):
+        metric = unit_rows(_exact(keys)).unflatten(1, (groups, -1))
+        importance = semantic_importance(_exact(tokens).unflatten(1, (groups, -1)))
+        kept = _visit(metric, importance, drop, backward, score, first_kept)
     starts = torch.arange(groups, device=tokens.device) * (length // groups)
     return (kept + starts[:, None]).flatten(1)
 
@@ -150,6 +152,12 @@ def _rising(values: Tensor) -> Tensor:
     return values.sort(dim=-1, stable=True).indices
 
 
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast off, where the device has any: half-precision products make scores tie."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
 def _exact(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
@@ -221,6 +229,7 @@ class STA(GroupSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_seed(self.seed)
         for name, known in (
             ("similarity", SIMILARITIES),
             ("score", SCORES),
@@ -231,7 +240,9 @@ class STA(GroupSchedule):
                     f"{name}={getattr(self, name)!r} is not known; choose one of {', '.join(known)}"
                 )
         if self.order is not None and (
-            len(self.order) != self.num_stages or set(self.order) - set("FB")
+            not isinstance(self.order, str)
+            or len(self.order) != self.num_stages
+            or set(self.order) - set("FB")
         ):
             raise ValueError(
                 f"order={self.order!r} must hold one F or B for each of the {self.num_stages} "
@@ -287,5 +298,6 @@ class STA(GroupSchedule):
         if self.first_group == "random":
             return _rising(draws)[:, : size - stage.drop].sort(dim=-1).values
         grid = layout.grid
-        whole = (grid.rows, grid.columns) if size == grid.tokens_per_frame else None
-        return spared_by_cells(draws, whole, stage.drop)
+        frames_are_whole = stage.entering == grid.tokens and stage.groups == grid.frames
+        shape = (grid.rows, grid.columns) if frames_are_whole else None
+        return spared_by_cells(draws, shape, stage.drop)

@@ -142,17 +142,15 @@ def read_dataset(data: str | os.PathLike[str], *, split: str = "test") -> tuple[
 
 
 def expand_inputs(inputs: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
-    """Turn files, folders and glob patterns into files, in order, each once.
+    """Turn files, folders and glob patterns into files, in order.
 
     A folder stands for the videos under it at any depth (by VIDEO_SUFFIXES), a pattern (`*`,
     `?`, `[...]`, `**` for any depth) for the files and folders that match, as a shell would
     have it; both in natural order. Nothing is lost: what does not exist, matches nothing or holds
-    no video stays in the result as it was written, so that reading it reports it by name.
+    no video stays in the result as it was written, so that reading it reports it by name. What is
+    named twice stands there twice.
     """
-    expanded: dict[Path, None] = {}
-    for entry in inputs:
-        expanded.update(dict.fromkeys(_expand(os.fspath(entry)) or [Path(entry)]))
-    return tuple(expanded)
+    return tuple(path for entry in inputs for path in _expand(os.fspath(entry)) or [Path(entry)])
 
 
 def _expand(entry: str) -> list[Path]:

@@ -1,0 +1,38 @@
+"""The demo's mechanics on a few clips; how good its model is, is measured elsewhere."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny_job
+from vidprune import cli
+from vidprune.commands.demo import REDUCERS
+from vidprune.demo.clips import CLASSES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with tiny_job.one_thread():
+        yield
+
+
+def test_a_few_clips_give_a_table_and_a_picture(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("vidprune.commands.demo._BATCH_SIZE", 4)
+    monkeypatch.setattr("vidprune.commands.demo._TIMED_BATCHES", 1)
+    assert cli.main(["demo", "--output", str(tmp_path), "--per-class", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{len(CLASSES)} generated clips" in shown
+    for reducer in REDUCERS:
+        assert f" {reducer} " in shown
+    picture = Image.open(tmp_path / "kept-tokens.png")
+    assert (np.asarray(picture) == 255).all(-1).any()
+    clips = sorted((tmp_path / "clips").rglob("*.mp4"))
+    assert len(clips) == len(CLASSES)
+    assert {"none", "sta:r=16", "sta:r=32", "random:r=16", "random:r=32"} == set(REDUCERS)
+
+
+def test_no_clips_are_refused(tmp_path, capsys):
+    assert cli.main(["demo", "--output", str(tmp_path), "--per-class", "0"]) == 2
+    assert "per_class=0 must be at least 1" in capsys.readouterr().err

@@ -1,0 +1,490 @@
+"""Evaluation end to end: honest numbers, and the same ones however often a run is cut off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import tiny_job
+from tiny_job import CLASSES, write_checkpoint, write_list
+from vidprune import cli
+from vidprune.backbones.checkpoints import load
+from vidprune.commands.evaluate import Progress, evaluate, model_digest
+from vidprune.commands.prepare import Sampling, protocol_for
+from vidprune.inference import Classifier, clip_key
+from vidprune.model import prune
+from vidprune.parallel import Process
+from vidprune.report import Report
+from vidprune.video import UnreadableVideo, read_list, read_views
+
+VIDEOS, BROKEN, VIEWS = 9, 4, 4
+GOOD = [f"{number:02d}.mp4" for number in range(VIDEOS) if number != BROKEN]
+KEYS = [(name, view) for name in GOOD for view in range(VIEWS)]
+REDUCERS = ("none", "sta:r=4", "random:r=4")
+# What two runs of one job may differ in.
+OF_THE_MOMENT = {"date", "videos_per_second"}
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with tiny_job.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `model` and `test.csv`: nine videos, of which one is broken."""
+    folder = tmp_path_factory.mktemp("job")
+    write_checkpoint(folder / "model")
+    write_list(folder, videos=VIDEOS, broken=BROKEN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(job: Path) -> Callable[[str], Path]:
+    """The output of a whole run with a reducer, made once."""
+
+    def run_once(reducer: str) -> Path:
+        output = job / f"whole-{reducer.replace(':', '-')}"
+        if not output.exists():
+            run(job, output, reducer)
+        return output
+
+    return run_once
+
+
+def classifier(job: Path, reducer: str, *, batch_size: int = 3) -> Classifier:
+    model = load(job / "model")
+    protocol = protocol_for(model, Sampling())
+    return Classifier(prune(model, reducer), protocol, batch_size=batch_size)
+
+
+def run(job: Path, output: Path, reducer: str = "sta:r=4", **options: Any) -> Report | None:
+    names = {"checkpoint": "tiny", "data": "test.csv", "workers": 0}
+    samples = read_list(job / "test.csv")
+    return evaluate(classifier(job, reducer), samples, output=output, **names | options)
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "views.jsonl").read_bytes().splitlines()]
+
+
+def lasting(output: Path) -> dict[str, Any]:
+    """What a report says apart from when and how fast."""
+    report = json.loads((output / "report.json").read_text())
+    return {name: value for name, value in report.items() if name not in OF_THE_MOMENT}
+
+
+def same(output: Path, other: Path) -> bool:
+    ours, theirs = ((folder / "views.jsonl").read_bytes() for folder in (output, other))
+    return ours == theirs and lasting(output) == lasting(other)
+
+
+def stop_after(videos: int) -> Callable[[Progress], None]:
+    def observe(progress: Progress) -> None:
+        if progress.done >= videos:
+            raise Interrupted
+
+    return observe
+
+
+@pytest.fixture
+def run_keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The clip keys of all views that go through a model from here on."""
+    seen: list[int] = []
+    run = Classifier.__call__
+
+    def count(self: Classifier, clips: Tensor, clip_keys: Tensor) -> Tensor:
+        seen.extend(clip_keys.tolist())
+        return run(self, clips, clip_keys)
+
+    monkeypatch.setattr(Classifier, "__call__", count)
+    return seen
+
+
+# --- the numbers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reducer", REDUCERS)
+def test_accuracy_is_that_of_the_views_by_numpy(undisturbed, reducer):
+    output = undisturbed(reducer)
+    scores: dict[str, list[Any]] = {}
+    labels = {}
+    for row in rows_of(output):
+        logits = np.array(row["logits"])
+        exponentials = np.exp(logits - logits.max())
+        scores.setdefault(row["video"], []).append(exponentials / exponentials.sum())
+        labels[row["video"]] = row["label"]
+    order = {name: np.argsort(-np.mean(views, 0)).tolist() for name, views in scores.items()}
+    ranks = np.array([order[name].index(label) for name, label in labels.items()])
+    report = lasting(output)
+    assert report["top1"] == pytest.approx(100 * np.mean(ranks < 1))
+    assert report["top5"] == pytest.approx(100 * np.mean(ranks < 5))
+    assert 0 < report["top5"] < 100, "an accuracy that can be wrong"
+
+
+@pytest.mark.parametrize("reducer", REDUCERS)
+def test_logits_are_those_of_the_model_on_each_view(job, undisturbed, reducer):
+    model = prune(load(job / "model"), reducer)
+    protocol = protocol_for(model, Sampling())
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    rows = rows_of(undisturbed(reducer))
+    assert [(row["video"], row["view"]) for row in rows] == KEYS
+    for row in rows[::3]:
+        clip = read_views(job / row["video"], protocol).pixels[row["view"]]
+        keys = {"clip_keys": torch.tensor([clip_key(row["video"], row["view"])])}
+        with torch.no_grad():
+            pixels = ((clip.float() / 255 - mean) / std)[None]
+            logits = model(pixels, **keys if reducer != "none" else {}).logits[0]
+        torch.testing.assert_close(torch.tensor(row["logits"]), logits, rtol=1e-4, atol=1e-4)
+        assert (row["segment"], row["crop"]) == protocol.views[row["view"]]
+        assert row["label"] == int(row["video"][:2]) % CLASSES
+
+
+def test_the_report_says_what_was_done(undisturbed):
+    report = json.loads((undisturbed("sta:r=4") / "report.json").read_text())
+    assert set(report) == {field.name for field in fields(Report)}
+    assert (report["num_videos"], report["views_per_video"]) == (VIDEOS - 1, VIEWS)
+    assert [video["path"] for video in report["unreadable"]] == ["04.mp4"]
+    assert report["unreadable"][0]["reason"]
+    assert (report["reducer"], report["checkpoint"]) == ("sta:r=4", "tiny")
+    assert report["videos_per_second"] > 0
+    assert report["environment"]["torch"] == torch.__version__
+    dense = json.loads((undisturbed("none") / "report.json").read_text())
+    assert 0 < report["gmacs_per_view"] < dense["gmacs_per_view"]
+
+
+def test_pruning_changes_the_views(undisturbed):
+    logits = [[row["logits"] for row in rows_of(undisturbed(reducer))] for reducer in REDUCERS]
+    assert logits[0] != logits[1] != logits[2] != logits[0]
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
+
+
+def test_strict_stops_at_the_first_unreadable_video(job, tmp_path):
+    with pytest.raises(UnreadableVideo, match=r"04\.mp4"):
+        run(job, tmp_path / "run", strict=True)
+    assert not (tmp_path / "run" / "report.json").exists()
+    done = [(row["video"], row["view"]) for row in rows_of(tmp_path / "run")]
+    assert done == KEYS[: len(done)]
+
+
+def test_a_label_outside_the_head_is_refused_before_anything_is_written(job, tmp_path):
+    listing = job / "wide.csv"
+    listing.write_text("00.mp4 6\n01.mp4 7\n")
+    with pytest.raises(ValueError, match=r"label 7 of 01\.mp4 is outside the head's 7 classes"):
+        evaluate(
+            classifier(job, "none"),
+            read_list(listing),
+            output=tmp_path / "run",
+            checkpoint="tiny",
+            data="wide.csv",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_videos_of_which_none_can_be_read_have_no_accuracy(job, tmp_path):
+    (job / "none.csv").write_text("04.mp4 0\ngone.mp4 1\n")
+    report = evaluate(
+        classifier(job, "none"),
+        read_list(job / "none.csv"),
+        output=tmp_path,
+        checkpoint="tiny",
+        data="none.csv",
+        parquet=True,
+    )
+    assert (report.top1, report.top5, report.num_videos) == (None, None, 0)
+    assert [video["path"] for video in report.unreadable] == ["04.mp4", "gone.mp4"]
+    assert report.videos_per_second is None
+
+
+def test_logits_that_are_not_numbers_are_no_hits(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Classifier, "__call__", lambda self, clips, keys: torch.full((len(clips), 7), torch.nan)
+    )
+    report = run(job, tmp_path)
+    assert (report.top1, report.top5) == (0.0, 0.0)
+
+
+# --- cut off and taken up again -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reducer", REDUCERS)
+@pytest.mark.parametrize("videos", [0, 1, 5, 8, 9])
+def test_a_run_cut_off_goes_on_without_repeating_a_view(
+    job, tmp_path, undisturbed, run_keys, reducer, videos
+):
+    whole = undisturbed(reducer)
+    run_keys.clear()
+    with pytest.raises(Interrupted):
+        run(job, tmp_path, reducer, observe=stop_after(videos))
+    # What a batch holds beyond the view that was just written was run, but not kept.
+    kept = (tmp_path / "views.jsonl").read_bytes().count(b"\n") if videos else 0
+    run_keys.clear()
+    report = run(job, tmp_path, reducer)
+    assert len(run_keys) == len(KEYS) - kept
+    assert run_keys == [clip_key(*key) for key in KEYS[kept:]]
+    assert same(tmp_path, whole)
+    assert (report.videos_per_second is None) == (kept == len(KEYS))
+
+
+def test_cut_off_again_and_again_in_the_middle_of_videos_and_lines(job, tmp_path, undisturbed):
+    whole = (undisturbed("random:r=4") / "views.jsonl").read_bytes()
+    run(job, tmp_path, "random:r=4")
+    for cut in range(0, len(whole), len(whole) // 11):
+        (tmp_path / "views.jsonl").write_bytes(whole[:cut])
+        run(job, tmp_path, "random:r=4")
+        assert same(tmp_path, undisturbed("random:r=4"))
+
+
+def test_a_finished_run_runs_nothing_again(job, tmp_path, undisturbed, run_keys):
+    run(job, tmp_path)
+    before = (tmp_path / "views.jsonl").read_bytes()
+    run_keys.clear()
+    report = run(job, tmp_path)
+    assert run_keys == []
+    assert (tmp_path / "views.jsonl").read_bytes() == before
+    assert report.unreadable[0]["path"] == "04.mp4"
+
+
+def test_restart_runs_everything_again(job, tmp_path, run_keys):
+    run(job, tmp_path)
+    run_keys.clear()
+    run(job, tmp_path, restart=True)
+    assert len(run_keys) == len(KEYS)
+
+
+def test_decoding_beside_the_model_changes_nothing(job, tmp_path, undisturbed):
+    run(job, tmp_path, "random:r=4", workers=2)
+    assert same(tmp_path, undisturbed("random:r=4"))
+
+
+def test_a_share_of_several_processes_is_taken_up_by_another_number(
+    job, tmp_path, undisturbed, run_keys, monkeypatch
+):
+    with pytest.raises(Interrupted):
+        run(job, tmp_path, observe=stop_after(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(Process, "wait_for_all", lambda self: None)
+        patched.setattr(Process, "gather", lambda self, item: [item])
+        for rank in (1, 2):
+            assert run(job, tmp_path, process=Process(rank=rank, count=3)) is None
+    run_keys.clear()
+    run(job, tmp_path)
+    # The first process, of one, had done videos 0 and 1; of three, the others did all but 0, 3, 6.
+    assert run_keys == [clip_key(*key) for key in KEYS if key[0] in ("03.mp4", "06.mp4")]
+    assert same(tmp_path, undisturbed("sta:r=4"))
+    assert sorted(tmp_path.glob("views*")) == [tmp_path / "views.jsonl"]
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from commands import test_evaluate as job
+from vidprune.parallel import join
+
+def observe(progress):
+    if progress.done >= {videos}:
+        with (Path({output!r}) / "views.jsonl").open("a") as journal:
+            journal.write('{{"video": "a line cut o')
+        os.kill(os.getpid(), signal.SIGKILL)
+
+job.run(Path({job!r}), Path({output!r}), process=join(), observe=observe)
+"""
+
+
+def script(job: Path, output: Path, *, videos: int) -> str:
+    tests = str(Path(__file__).parents[1])
+    return SCRIPT.format(tests=tests, job=str(job), output=str(output), videos=videos)
+
+
+def one_threaded() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_a_killed_process_loses_nothing_that_it_said_it_had(job, tmp_path, undisturbed, run_keys):
+    command = [sys.executable, "-c", script(job, tmp_path, videos=3)]
+    killed = subprocess.run(command, env=one_threaded(), capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run(job, tmp_path)
+    assert run_keys == [clip_key(*key) for key in KEYS if key[0] > "02.mp4"]
+    assert same(tmp_path, undisturbed("sta:r=4"))
+
+
+# --- several processes --------------------------------------------------------------------------
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+
+
+def arguments(job: Path, output: Path) -> list[str]:
+    return [
+        "evaluate",
+        *("--data", str(job / "test.csv"), "--model", str(job / "model"), "--output", str(output)),
+        *("--reducer", "sta:r=4", "--batch-size", "3", "--workers", "0", "--device", "cpu"),
+    ]
+
+
+def torchrun(*command: str, timeout: int = 100) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TORCHRUN, *command], env=one_threaded(), capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(job, tmp_path, capsys):
+    done = torchrun("-m", "vidprune", *arguments(job, tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top-1") == 1
+    assert cli.main(arguments(job, tmp_path / "one")) == 0
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert (one / "views.jsonl").read_bytes() == (two / "views.jsonl").read_bytes()
+    assert lasting(two) == lasting(one) | {"processes": 2}
+    assert sorted(two.glob("views*")) == [two / "views.jsonl"]
+
+
+@pytest.mark.slow
+def test_two_killed_processes_are_taken_up_by_one(job, tmp_path, undisturbed, run_keys):
+    path = tmp_path / "script.py"
+    path.write_text(script(job, tmp_path / "run", videos=2))
+    assert torchrun(str(path)).returncode != 0
+    output = tmp_path / "run"
+    there = {
+        (row["video"], row["view"])
+        for journal in output.glob("views*.jsonl")
+        for row in map(json.loads, journal.read_bytes().splitlines()[:-1])
+    }
+    assert there
+    run(job, output)
+    assert not {clip_key(*key) for key in there} & set(run_keys)
+    assert same(output, undisturbed("sta:r=4"))
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_the_folder_is_anothers(job, tmp_path):
+    (tmp_path / "run.json").write_text('{"reducer": "none"}')
+    refused = torchrun("-m", "vidprune", *arguments(job, tmp_path))
+    assert refused.returncode != 0
+    assert "belongs to another run" in refused.stderr
+
+
+# --- whose folder it is -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"reducer": "none"}, "reducer 'sta:r=4', not 'none'"),
+        ({"checkpoint": "another"}, "checkpoint 'tiny', not 'another'"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(job, undisturbed, change, named):
+    output = undisturbed("sta:r=4")
+    before = (output / "views.jsonl").read_bytes()
+    with pytest.raises(FileExistsError, match="belongs to another run") as caught:
+        run(job, output, **change)
+    assert named in str(caught.value)
+    assert (output / "views.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_attention_heads": 4},
+        {"layer_norm_eps": 1e-3},
+        {"image_mean": [0.1, 0.1, 0.1], "image_std": [1.0, 1.0, 1.0]},
+    ],
+)
+def test_models_of_equal_weights_are_told_apart(job, tmp_path, change):
+    same_weights = load(write_checkpoint(tmp_path, **change))
+    assert model_digest(same_weights) != model_digest(load(job / "model"))
+
+
+def test_models_of_other_positions_are_told_apart(job):
+    digests = {
+        model_digest(load(job / "model", frames=8, positions=rule))
+        for rule in ("interpolate", "recompute")
+    }
+    assert len(digests) == 2
+
+
+def test_a_model_is_itself_wherever_it_lies_and_however_its_classes_are_called(job, tmp_path):
+    ours = load(job / "model")
+    names = [f"class {number}" for number in range(CLASSES)]
+    moved = load(write_checkpoint(tmp_path / "moved"), labels=names)
+    assert model_digest(moved) == model_digest(ours) == model_digest(prune(ours, "sta:r=4"))
+
+
+# --- beside the report --------------------------------------------------------------------------
+
+
+def test_parquet_holds_what_the_lines_hold(job, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run(job, tmp_path, parquet=True)
+    assert parquet.read_table(tmp_path / "views.parquet").to_pylist() == rows_of(tmp_path)
+
+
+def test_tensorboard_shows_the_accuracy_so_far(job, tmp_path, capsys):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert cli.main([*arguments(job, tmp_path), "--tensorboard"]) == 0
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"accuracy/top1", "accuracy/top5", "unreadable"} <= set(events.Tags()["scalars"])
+    report = lasting(tmp_path)
+    for name in ("top1", "top5"):
+        last = events.Scalars(f"accuracy/{name}")[-1]
+        assert last.step == VIDEOS
+        assert last.value == pytest.approx(report[name], rel=1e-6)
+    assert events.Scalars("unreadable")[-1].value == 1
+
+
+def test_progress_counts_every_video_once(job, tmp_path):
+    seen: list[Progress] = []
+    run(job, tmp_path, observe=seen.append)
+    assert [progress.done for progress in seen] == list(range(VIDEOS + 1))
+    assert {progress.total for progress in seen} == {VIDEOS}
+    assert [progress.unreadable for progress in seen] == [0] * 5 + [1] * 5
+    assert asdict(seen[-1].accuracy).items() <= lasting(tmp_path).items()
+    again: list[Progress] = []
+    run(job, tmp_path, observe=again.append)
+    assert [progress.done for progress in again] == [VIDEOS - 1, VIDEOS]
+
+
+def test_the_command_says_what_it_found(job, tmp_path, capsys):
+    assert cli.main(arguments(job, tmp_path)) == 0
+    shown = capsys.readouterr()
+    assert f"{lasting(tmp_path)['top1']:.2f} %" in shown.out
+    assert "unreadable: 04.mp4: " in shown.err
+    assert "9/9" in shown.err
+
+
+def test_class_folders_are_data_too(job, tmp_path, capsys):
+    for label in ("left", "right"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        (tmp_path / "data" / label / "clip.mp4").symlink_to(job / "01.mp4")
+    changed = arguments(job, tmp_path / "run")
+    changed[2] = str(tmp_path / "data")
+    assert cli.main(changed) == 0
+    assert {row["video"] for row in rows_of(tmp_path / "run")} == {
+        "left/clip.mp4",
+        "right/clip.mp4",
+    }

@@ -1,0 +1,189 @@
+"""Videos -> logits: in order, whatever breaks in between, and the same however a job is cut."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny_job
+from tiny_job import drifting_images, write_checkpoint, write_list, write_video
+from vidprune.backbones.checkpoints import load
+from vidprune.commands.prepare import Sampling, protocol_for
+from vidprune.inference import (
+    Classifier,
+    Request,
+    Unreadable,
+    ViewLogits,
+    clip_key,
+    named_device,
+    normalisation_of,
+)
+from vidprune.model import prune
+from vidprune.video import Normalisation, read_views
+
+NAMES = [f"{number:02d}.mp4" for number in range(5)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small models do not gain from threads, and lose much where cores are shared."""
+    with tiny_job.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("job")
+    write_checkpoint(made / "model")
+    write_list(made, videos=5, broken=2)
+    return made
+
+
+def classifier(folder: Path, reducer: str = "sta:r=4", **options: int) -> Classifier:
+    model = load(folder / "model")
+    options.setdefault("batch_size", 3)
+    return Classifier(prune(model, reducer), protocol_for(model, Sampling()), **options)
+
+
+def requests(folder: Path, *views: tuple[int, ...]) -> list[Request]:
+    """The five videos, of which `views` says what is wanted; all four views by default."""
+    wanted = [*views, *[(0, 1, 2, 3)] * 5][:5]
+    return [Request(name, folder / name, some) for name, some in zip(NAMES, wanted, strict=True)]
+
+
+def outline(outcomes: Iterator[ViewLogits | Unreadable]) -> list[tuple[str, int | None]]:
+    return [(found.name, getattr(found, "view", None)) for found in outcomes]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+def test_outcomes_come_in_the_order_asked_for_with_the_unreadable_in_place(
+    folder, batch_size, workers
+):
+    found = classifier(folder, batch_size=batch_size).classify(requests(folder), workers=workers)
+    expected = [(name, view) for name in NAMES for view in range(4) if name != "02.mp4"]
+    expected.insert(8, ("02.mp4", None))
+    assert outline(found) == expected
+
+
+def test_unreadable_at_both_ends_and_views_already_done(folder):
+    asked = requests(folder, (3,), (), (0, 1), (1, 2))
+    asked = [asked[2], *asked, Request("gone", folder / "gone.mp4", (0,))]
+    found = list(classifier(folder).classify(asked, workers=0))
+    assert outline(iter(found)) == [
+        ("02.mp4", None),
+        ("00.mp4", 3),
+        ("02.mp4", None),
+        ("03.mp4", 1),
+        ("03.mp4", 2),
+        *[("04.mp4", view) for view in range(4)],
+        ("gone", None),
+    ]
+    assert "there is no such file" in found[-1].reason
+
+
+def test_nothing_asked_nothing_found(folder):
+    assert list(classifier(folder).classify([])) == []
+
+
+def test_batches_are_filled_across_videos_and_all_have_one_shape(folder, monkeypatch):
+    shapes, filled = [], []
+    made = classifier(folder)
+    forward = made.model.forward
+    run = Classifier.__call__
+
+    def see_shape(pixels: Tensor, **options: Tensor) -> object:
+        shapes.append(tuple(pixels.shape))
+        return forward(pixels, **options)
+
+    def see_filled(self: Classifier, clips: Tensor, keys: Tensor) -> Tensor:
+        filled.append(len(clips))
+        return run(self, clips, keys)
+
+    monkeypatch.setattr(made.model, "forward", see_shape)
+    monkeypatch.setattr(Classifier, "__call__", see_filled)
+    assert len(list(made.classify(requests(folder), workers=0))) == 17
+    assert filled == [3, 3, 3, 3, 3, 1]
+    assert set(shapes) == {(3, 16, 3, 32, 32)}
+
+
+@pytest.mark.parametrize("reducer", ["none", "sta:r=4", "random:r=4", "sta:r=4,first_group=random"])
+def test_a_clips_logits_do_not_depend_on_its_neighbours(folder, reducer):
+    made = classifier(folder, reducer, batch_size=4)
+    clips = torch.cat([read_views(folder / n, made.protocol).pixels for n in ("00.mp4", "01.mp4")])
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.randint(-(2**63), 2**63 - 1, (8,), generator=generator)
+    alone = torch.cat([made(clips[i : i + 1], keys[i : i + 1]) for i in range(8)])
+    for size in (2, 3, 4, 4, 4):
+        chosen = torch.randperm(8, generator=generator)[:size]
+        assert torch.equal(made(clips[chosen], keys[chosen]), alone[chosen])
+
+
+def test_random_draws_follow_the_clip_key(folder):
+    made = classifier(folder, "random:r=4")
+    clip = read_views(folder / "00.mp4", made.protocol).pixels[:1]
+    traces = [made.trace(clip, torch.tensor([key])).origin[-1] for key in (1, 1, 2)]
+    assert torch.equal(traces[0], traces[1])
+    assert not torch.equal(traces[0], traces[2])
+
+
+def test_logits_are_the_models_on_normalised_pixels(folder):
+    made = classifier(folder, batch_size=2)
+    pixels = read_views(folder / "03.mp4", made.protocol).pixels[:2]
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    with torch.no_grad():
+        expected = made.model((pixels.float() / 255 - mean) / std).logits
+    found = made(pixels, torch.tensor([0, 0]))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_trace_leaves_out_the_padding(folder):
+    made = classifier(folder, batch_size=5)
+    trace = made.trace(torch.zeros(2, 16, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]))
+    kept = [stage.kept for stage in made.model.stages]
+    assert [tuple(places.shape) for places in trace.origin] == [(2, count) for count in kept]
+
+
+def test_a_clip_key_is_the_same_everywhere_and_forever():
+    # The first bytes of sha256("1 a b.mp4"), as a signed number.
+    assert clip_key("a b.mp4", 1) == 0x877ABC9F260498FC - 2**64
+
+
+def test_clip_keys_tell_videos_and_views_apart():
+    keys = {clip_key(name, view) for name in ("a", "b", "1 a", "\udcff") for view in range(30)}
+    assert len(keys) == 120
+    assert all(-(2**63) <= key < 2**63 for key in keys)
+
+
+def test_the_checkpoints_normalisation_is_used(folder, tmp_path):
+    assert normalisation_of(load(folder / "model")) == Normalisation()
+    other = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.75]}
+    model = load(write_checkpoint(tmp_path / "model", **other))
+    assert normalisation_of(model) == Normalisation((0.5, 0.5, 0.5), (0.25, 0.5, 0.75))
+    assert Classifier(model, protocol_for(model, Sampling())).normalisation.mean == (0.5, 0.5, 0.5)
+
+
+def test_a_name_of_bytes_that_are_no_text_is_only_a_name(folder, tmp_path):
+    path = tmp_path / "odd \udcff.mp4"
+    write_video(tmp_path / "plain.mp4", drifting_images(9)).rename(path)
+    (found,) = classifier(folder).classify([Request(str(path), path, (0,))], workers=0)
+    assert isinstance(found, ViewLogits)
+
+
+def test_settings_that_make_no_sense_are_refused(folder):
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        classifier(folder, batch_size=0)
+    with pytest.raises(ValueError, match="workers=-1 must be 0"):
+        list(classifier(folder).classify(requests(folder), workers=-1))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", ""])
+def test_a_device_that_is_not_there_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"device={name!r} cannot be used here"):
+        named_device(name)
+    assert named_device("cpu") == torch.device("cpu")

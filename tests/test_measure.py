@@ -1,0 +1,102 @@
+"""Multiply-accumulates: a formula by hand for small models, the published table for the others."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tiny_videomae import tiny_videomae
+from vidprune.backbones.videomae_checkpoints import architecture
+from vidprune.measure import environment, gmacs_per_view
+from vidprune.model import prune
+from vidprune.reducers.baselines import Random
+from vidprune.reducers.sta import STA
+
+LETTERS = {"S": "small", "B": "base", "L": "large", "H": "huge"}
+DROPS = (0, 16, 32, 48, 64, 80, 96)
+# fvcore on the authors' release, for each of DROPS.
+PUBLISHED = {
+    "S": (56.95, 49.15, 41.81, 35.03, 28.80, 23.14, 18.04),
+    "B": (180.49, 157.90, 136.32, 115.86, 96.53, 78.31, 61.21),
+    "L": (597.22, 520.39, 446.66, 376.10, 308.74, 244.56, 183.56),
+    "H": (1191.64, 1038.46, 890.65, 748.33, 611.49, 480.14, 354.28),
+}
+
+
+def block(tokens: int, width: int = 24, hidden: int = 48) -> int:
+    """Query, key, value and output projections, attention's two products, the MLP."""
+    return 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * hidden
+
+
+EMBED = 128 * 24 * (3 * 2 * 16 * 16)
+HEAD = 24 * 5
+
+
+def sta_stage(tokens: int, groups: int, drop: int, width: int = 24, key: int = 8) -> int:
+    """The head-mean key; then similarities and their weighted sum, group after group."""
+    size = tokens // groups
+    bipartite = (size - size // 2) * (size // 2) * key
+    second = size * size * (key + 1) if groups > 1 else 0
+    later = (groups - 2) * size * (size - drop) * (key + 1) if groups > 2 else 0
+    return tokens * width * key + bipartite + second + later
+
+
+@pytest.mark.parametrize("reducer", [None, STA(r=0)])
+def test_a_dense_model_costs_what_the_formula_says(reducer: Any) -> None:
+    wanted = (EMBED + 6 * block(128) + HEAD) / 1e9
+    assert gmacs_per_view(prune(tiny_videomae(), reducer)) == pytest.approx(wanted, rel=1e-9)
+    assert gmacs_per_view(tiny_videomae()) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_random_pruning_costs_its_blocks_alone() -> None:
+    lengths = (128, 104, 104, 92, 92, 86)
+    wanted = (EMBED + sum(block(tokens) for tokens in lengths) + HEAD) / 1e9
+    assert gmacs_per_view(prune(tiny_videomae(), Random(r=3))) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_sta_costs_its_blocks_and_its_selection() -> None:
+    lengths = (128, 104, 104, 92, 92, 86)
+    blocks = EMBED + sum(block(tokens) for tokens in lengths) + HEAD
+    stages = [sta_stage(128, 8, 3), sta_stage(104, 4, 3), sta_stage(92, 2, 3)]
+    wanted = (blocks + sum(stages)) / 1e9
+    assert gmacs_per_view(prune(tiny_videomae(), STA(r=3))) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_other_clips_cost_what_they_hold() -> None:
+    model = tiny_videomae(image_size=(32, 64), num_frames=4)
+    wanted = (EMBED / 8 + 6 * block(16) + HEAD) / 1e9
+    assert gmacs_per_view(model) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_counting_touches_neither_weights_nor_mode() -> None:
+    model = prune(tiny_videomae().train().bfloat16(), STA(r=3))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    gmacs_per_view(model)
+    assert model.dense.training
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def assert_published(letter: str, drops: tuple[int, ...]) -> None:
+    kind = type(tiny_videomae())
+    with torch.device("meta"):
+        model = kind(architecture(f"vit_{LETTERS[letter]}_patch16_224"))
+    for r in drops:
+        published = PUBLISHED[letter][DROPS.index(r)]
+        assert gmacs_per_view(prune(model, STA(r=r))) == pytest.approx(published, rel=0.005), r
+
+
+def test_vit_small_costs_what_was_published() -> None:
+    assert_published("S", (0, 32, 64, 96))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("letter", ["S", "B", "L", "H"])
+def test_every_size_costs_what_was_published(letter: str) -> None:
+    assert_published(letter, DROPS)
+
+
+def test_an_environment_names_what_ran() -> None:
+    record = environment(torch.device("cpu"))
+    assert record["torch"] == torch.__version__
+    assert record["cpu_threads"] == torch.get_num_threads()
+    assert record["device"] == "cpu"
