@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 import vidprune
 from vidprune.backbones.videomae_checkpoints import to_original
-from vidprune.commands.prepare import Sampling, protocol_for
 from vidprune.inference import Classifier, Request
+from vidprune.prepare import Sampling, protocol_for
 from vidprune.video import Protocol, read_list
 
 _SPREAD, _STEPS, _DECAY = Sampling(protocol="ssv2"), 200, 1e-2

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vidprune.commands.demo import Demo
+from vidprune.report import Demo
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,7 +27,13 @@ def demo() -> str:
         change = "" if row is dense else f"{row.top1 - dense.top1:+.1f}"
         faster = row.clips_per_second / dense.clips_per_second
         speed = f"{row.clips_per_second:.1f} ({faster:.2f}x)"
-        cells = (f"`{row.reducer}`", f"{row.top1:.1f} %", change, f"{row.gmacs_per_view:.2f}", speed)
+        cells = (
+            f"`{row.reducer}`",
+            f"{row.top1:.1f} %",
+            change,
+            f"{row.gmacs_per_view:.2f}",
+            speed,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     ran = found.environment
     return "\n".join(

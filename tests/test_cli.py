@@ -282,7 +282,7 @@ def test_what_nobody_foresaw_is_a_failure_in_one_line(job, capsys, monkeypatch):
     def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("something\nover\n  lines")
 
-    monkeypatch.setattr("vidprune.commands.prepare.load", fail)
+    monkeypatch.setattr("vidprune.prepare.load", fail)
     assert call(job, "predict") == 1
     said = capsys.readouterr().err
     assert said == "vidprune: RuntimeError: something over lines (see --debug)\n"
@@ -299,7 +299,7 @@ def test_what_libraries_warn_of_is_for_debug(job, capsys, monkeypatch, options, 
         warnings.warn("a library's own words", stacklevel=1)
         raise ValueError("ours")
 
-    monkeypatch.setattr("vidprune.commands.prepare.load", warn)
+    monkeypatch.setattr("vidprune.prepare.load", warn)
     monkeypatch.setattr(sys, "warnoptions", [])
     with warnings.catch_warnings(record=True) as caught, contextlib.suppress(ValueError):
         call(job, "predict", *options)

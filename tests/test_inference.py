@@ -10,7 +10,6 @@ from torch import Tensor
 import tiny_job
 from tiny_job import drifting_images, write_checkpoint, write_list, write_video
 from vidprune.backbones.checkpoints import load
-from vidprune.commands.prepare import Sampling, protocol_for
 from vidprune.inference import (
     Classifier,
     Request,
@@ -21,6 +20,7 @@ from vidprune.inference import (
     normalisation_of,
 )
 from vidprune.model import prune
+from vidprune.prepare import Sampling, protocol_for
 from vidprune.video import Normalisation, read_views
 
 NAMES = [f"{number:02d}.mp4" for number in range(5)]

@@ -17,7 +17,7 @@ def test_over_all_processes_each_item_is_done_once(count, items):
 
 
 def test_alone_there_is_nobody_to_wait_for(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     process = join()
     assert process == Process()
@@ -30,14 +30,15 @@ def test_alone_there_is_nobody_to_wait_for(monkeypatch):
 
 @pytest.fixture
 def second_of_three(monkeypatch):
-    for name, value in (("RANK", "4"), ("WORLD_SIZE", "6"), ("LOCAL_RANK", "1")):
+    places = {"RANK": "4", "WORLD_SIZE": "6", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3"}
+    for name, value in places.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(dist, "init_process_group", lambda *arguments, **options: None)
 
 
 def test_torchrun_says_which_process_this_is(second_of_three):
     process = join()
-    assert (process.rank, process.count, process.local_rank) == (4, 6, 1)
+    assert process == Process(rank=4, count=6, local_rank=1, local_count=3)
     assert not process.reports
 
 

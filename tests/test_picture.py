@@ -22,12 +22,12 @@ def white(image: np.ndarray) -> np.ndarray:
 def test_white_exactly_where_a_token_was_dropped(seed):
     generator = np.random.default_rng(seed)
     kept = generator.permutation(GRID.tokens)[: generator.integers(0, GRID.tokens + 1)]
-    frames = dark_frames(3)
+    frames = dark_frames(3, width=48)
     drawn = whitened(frames, kept, GRID)
     for time in range(3):
         for row in range(2):
             for column in range(4):
-                place = np.s_[time, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+                place = np.s_[time, 8 * row : 8 * row + 8, 12 * column : 12 * column + 12]
                 stays = time * 8 + row * 4 + column in kept
                 assert white(drawn[place]).all() != stays
                 if stays:

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from test_report import REPORT
-from vidprune.commands.evaluate import Progress
-from vidprune.commands.predict import Guess, Prediction
 from vidprune.metrics import Accuracy
+from vidprune.report import Guess, Prediction, Progress
 from vidprune.terminal import ProgressBar, prediction_table, progress_columns, report_table
 
 HOSTILE = [

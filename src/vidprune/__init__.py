@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidprune.backbones.checkpoints import load
     from vidprune.backbones.videomae_checkpoints import CheckpointError
-    from vidprune.commands.prepare import Sampling, read_clip
     from vidprune.layout import Layout, TokenGrid
     from vidprune.measure import gmacs_per_view
     from vidprune.model import PrunedOutput, Trace, prune, unprune
+    from vidprune.prepare import Sampling, read_clip
     from vidprune.reducers.base import Place, Reducer, Reduction, Signals
     from vidprune.reducers.baselines import Random
     from vidprune.reducers.schedule import Stage
@@ -36,11 +36,11 @@ _WHERE = {
     "Trace": "model",
     "gmacs_per_view": "measure",
     "load": "backbones.checkpoints",
-    "Sampling": "commands.prepare",
+    "Sampling": "prepare",
     "UnreadableVideo": "video",
     "parse_reducer": "reducers.spec:parse",
     "prune": "model",
-    "read_clip": "commands.prepare",
+    "read_clip": "prepare",
     "unprune": "model",
 }
 

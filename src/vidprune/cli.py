@@ -108,7 +108,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     samples = read_dataset(arguments.data)
     process = join()
     try:
-        classifier = _classifier(arguments, local_rank=process.local_rank)
+        classifier = _classifier(arguments)
         with ExitStack() as stack:
             report = evaluate(
                 classifier,
@@ -131,6 +131,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         _console().print(report_table(report))
         for video in report.unreadable:
             print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
+        if not report.num_videos:
+            return FAILURE
     return 0
 
 
@@ -167,10 +169,10 @@ def _demo(arguments: argparse.Namespace) -> int:
 # --- what several commands share ----------------------------------------------------------------
 
 
-def _classifier(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Classifier":
-    from vidprune.commands.prepare import Sampling, load_model, protocol_for
-    from vidprune.inference import Classifier, best_device, named_device
+def _classifier(arguments: argparse.Namespace) -> "Classifier":
+    from vidprune.inference import Classifier, named_device
     from vidprune.model import prune
+    from vidprune.prepare import Sampling, load_model, protocol_for
 
     names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
     sampling = Sampling(**{name: getattr(arguments, name) for name in names})
@@ -187,7 +189,7 @@ def _classifier(arguments: argparse.Namespace, *, local_rank: int = 0) -> "Class
         prune(model, arguments.reducer),
         protocol_for(model, sampling),
         batch_size=arguments.batch_size,
-        device=named_device(arguments.device) if arguments.device else best_device(local_rank),
+        device=named_device(arguments.device) if arguments.device else None,
     )
 
 
@@ -278,7 +280,7 @@ def _add_demo(verbs: Any) -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="(demo-output)"
     )
     verb.add_argument(
-        "--per-class", type=int, default=20, metavar="N", help="clips of each class (20)"
+        "--per-class", type=int, default=40, metavar="N", help="clips of each class (40)"
     )
     verb.set_defaults(run=_demo)
     return verb

@@ -162,10 +162,10 @@ def named_device(name: str) -> torch.device:
     return device
 
 
-def best_device(local_rank: int = 0) -> torch.device:
-    """CUDA where there is any (the `local_rank`-th, going round), else MPS, else the CPU."""
+def best_device() -> torch.device:
+    """CUDA where there is any (under torchrun the one that `join` chose), else MPS, else CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -38,7 +38,8 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "cpu_threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("vidprune", "torch", "transformers", "av")},
+        "torch": str(torch.__version__),
+        **{name: version(name) for name in ("vidprune", "transformers", "av")},
     }
 
 

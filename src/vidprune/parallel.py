@@ -14,11 +14,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """This process among `count`; `rank` 0 is the one that reports."""
+    """This process among `count`, `local_count` of them on its machine; `rank` 0 reports."""
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    local_count: int = 1
 
     @property
     def reports(self) -> bool:
@@ -52,6 +53,7 @@ def join() -> Process:
         rank=int(os.environ.get("RANK", 0)),
         count=int(os.environ.get("WORLD_SIZE", 1)),
         local_rank=int(os.environ.get("LOCAL_RANK", 0)),
+        local_count=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
     )
     if process.count > 1 and not dist.is_initialized():
         # A share of the videos may take days longer than another.

@@ -1,8 +1,10 @@
-"""What an evaluation found, as a record."""
+"""What commands found, as typed records; those that are kept turn to JSON and back."""
 
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from vidprune.metrics import Accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,71 @@ class Report:
     processes: int
     environment: dict[str, Any]
     date: str
+
+    def to_json(self) -> str:
+        """The record as indented JSON, ended by a line break."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far this process is with its share: videos `done` of `total`, and what they show."""
+
+    done: int
+    total: int
+    unreadable: int
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """A class by its number and its name, with its probability in [0, 1]."""
+
+    label: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one input: its `top` classes, or the `error` why there are none."""
+
+    video: str
+    top: tuple[Guess, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRow:
+    """One setting: top-1 in per cent, cost of a view, clips that a forward takes per second."""
+
+    reducer: str
+    top1: float
+    gmacs_per_view: float
+    clips_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo found, the dense model first, and on what it ran.
+
+    Speeds were timed with `batch_size` clips at once.
+    """
+
+    rows: tuple[DemoRow, ...]
+    num_clips: int
+    dtype: str
+    batch_size: int
+    command: str
+    environment: dict[str, Any]
+    date: str
+
+    @classmethod
+    def from_json(cls, text: str) -> "Demo":
+        """The record that `to_json` wrote."""
+        record = json.loads(text)
+        rows = tuple(DemoRow(**row) for row in record.pop("rows"))
+        return cls(rows=rows, **record)
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

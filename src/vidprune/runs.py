@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -14,6 +15,7 @@ from vidprune.parallel import Process
 
 _SETTINGS = "run.json"
 _VIEWS = "views.jsonl"
+_OWN = (_SETTINGS, "report.json", "views.parquet")
 _JOURNAL = re.compile(r"views(\.\d+)?\.jsonl")
 
 Key = tuple[str, int]
@@ -78,8 +80,7 @@ class RunFolder:
             with journal.open("rb") as lines:
                 for line in lines:
                     if line.endswith(b"\n"):
-                        row = json.loads(line)
-                        found[row["video"], row["view"]] = (journal, start)
+                        found[_key(journal, line)] = (journal, start)
                     start += len(line)
         return found
 
@@ -97,7 +98,7 @@ class RunFolder:
         return sorted(file for file in files if _JOURNAL.fullmatch(file.name))
 
     def _forget(self) -> None:
-        for file in (*self._journals(), self.path / _SETTINGS):
+        for file in (*self._journals(), *(self.path / name for name in _OWN)):
             file.unlink(missing_ok=True)
 
     def _compare(self, settings: Mapping[str, Any]) -> None:
@@ -129,6 +130,17 @@ def _settings_in(file: Path) -> dict[str, Any] | None:
     except ValueError:
         return None
     return settings if isinstance(settings, dict) else None
+
+
+def _key(journal: Path, line: bytes) -> Key:
+    try:
+        row = json.loads(line)
+        return row["video"], row["view"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"output {journal.parent}: {journal.name} holds a line that is no view of a run "
+            f"({line[:40]!r}); mend it, or restart to discard what is there"
+        ) from error
 
 
 def view_row(logits: ViewLogits, *, label: int, place: tuple[int, int]) -> dict[str, Any]:
@@ -167,8 +179,16 @@ def _drop_partial_line(path: Path) -> None:
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """The rows of views as one Parquet table."""
+    """The rows of views as one Parquet table, a thousand in memory at a time."""
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    schema = pyarrow.schema(
+        {"video": pyarrow.string()}
+        | {name: pyarrow.int64() for name in ("view", "segment", "crop", "label")}
+        | {"logits": pyarrow.list_(pyarrow.float32())}
+    )
+    rows = iter(rows)
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(rows, 1000)):
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))

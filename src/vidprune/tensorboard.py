@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidprune.commands.evaluate import Progress
+from vidprune.report import Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -7,10 +7,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
-from vidprune.commands.demo import Demo
-from vidprune.commands.evaluate import Progress
-from vidprune.commands.predict import Prediction
-from vidprune.report import Report
+from vidprune.report import Demo, Prediction, Progress, Report
 
 
 def prediction_table(predictions: Iterable[Prediction]) -> Table:

@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 import tiny_job
 from tiny_job import CLASSES, write_checkpoint, write_list
 from vidprune import cli
 from vidprune.backbones.checkpoints import load
-from vidprune.commands.evaluate import Progress, evaluate, model_digest
-from vidprune.commands.prepare import Sampling, protocol_for
+from vidprune.commands.evaluate import evaluate, model_digest
 from vidprune.inference import Classifier, clip_key
+from vidprune.measure import gmacs_per_view
 from vidprune.model import prune
 from vidprune.parallel import Process
-from vidprune.report import Report
+from vidprune.prepare import Sampling, protocol_for
+from vidprune.reducers.spec import describe
+from vidprune.report import Progress, Report
 from vidprune.video import UnreadableVideo, read_list, read_views
 
 VIDEOS, BROKEN, VIEWS = 9, 4, 4
@@ -42,6 +45,22 @@ class Interrupted(Exception):
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     with tiny_job.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counted_once() -> Iterator[None]:
+    """Counting arithmetic takes longer than these runs; all have models of one shape."""
+    known: dict[str, float] = {}
+
+    def count(model: PreTrainedModel) -> float:
+        reducer = describe(model.reducer)
+        if reducer not in known:
+            known[reducer] = gmacs_per_view(model)
+        return known[reducer]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vidprune.commands.evaluate.gmacs_per_view", count)
         yield
 
 
@@ -245,12 +264,16 @@ def test_a_run_cut_off_goes_on_without_repeating_a_view(
     assert (report.videos_per_second is None) == (kept == len(KEYS))
 
 
-def test_cut_off_again_and_again_in_the_middle_of_videos_and_lines(job, tmp_path, undisturbed):
+def test_cut_off_again_and_again_in_the_middle_of_videos_and_lines(
+    job, tmp_path, undisturbed, run_keys
+):
     whole = (undisturbed("random:r=4") / "views.jsonl").read_bytes()
     run(job, tmp_path, "random:r=4")
-    for cut in range(0, len(whole), len(whole) // 11):
+    for cut in range(0, len(whole), len(whole) // 7):
         (tmp_path / "views.jsonl").write_bytes(whole[:cut])
+        run_keys.clear()
         run(job, tmp_path, "random:r=4")
+        assert run_keys == [clip_key(*key) for key in KEYS[whole[:cut].count(b"\n") :]]
         assert same(tmp_path, undisturbed("random:r=4"))
 
 
@@ -294,6 +317,20 @@ def test_a_share_of_several_processes_is_taken_up_by_another_number(
     assert sorted(tmp_path.glob("views*")) == [tmp_path / "views.jsonl"]
 
 
+@pytest.mark.parametrize(("local_count", "workers"), [(1, 8), (3, 2), (50, 1)])
+def test_processes_of_one_machine_share_its_cores(job, tmp_path, monkeypatch, local_count, workers):
+    asked = []
+
+    def classify(self: Classifier, requests: object, *, workers: int) -> Iterator[None]:
+        asked.append(workers)
+        return iter(())
+
+    monkeypatch.setattr("vidprune.commands.evaluate.usable_cores", lambda: 8)
+    monkeypatch.setattr(Classifier, "classify", classify)
+    run(job, tmp_path, workers=None, process=Process(local_count=local_count))
+    assert asked == [workers]
+
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -305,7 +342,9 @@ from vidprune.parallel import join
 
 def observe(progress):
     if progress.done >= {videos}:
-        with (Path({output!r}) / "views.jsonl").open("a") as journal:
+        rank = os.environ.get("RANK", "0")
+        name = "views.jsonl" if rank == "0" else f"views.{{rank}}.jsonl"
+        with (Path({output!r}) / name).open("a") as journal:
             journal.write('{{"video": "a line cut o')
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -419,6 +458,12 @@ def test_models_of_equal_weights_are_told_apart(job, tmp_path, change):
     assert model_digest(same_weights) != model_digest(load(job / "model"))
 
 
+def test_models_of_another_fixed_table_are_told_apart(job):
+    ours, other = load(job / "model"), load(job / "model")
+    other.videomae.embeddings.position_embeddings += 1
+    assert model_digest(other) != model_digest(ours)
+
+
 def test_models_of_other_positions_are_told_apart(job):
     digests = {
         model_digest(load(job / "model", frames=8, positions=rule))
@@ -440,7 +485,12 @@ def test_a_model_is_itself_wherever_it_lies_and_however_its_classes_are_called(j
 def test_parquet_holds_what_the_lines_hold(job, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     run(job, tmp_path, parquet=True)
-    assert parquet.read_table(tmp_path / "views.parquet").to_pylist() == rows_of(tmp_path)
+    rows = parquet.read_table(tmp_path / "views.parquet").to_pylist()
+    lines = rows_of(tmp_path)
+    assert [list(row) for row in rows] == [list(line) for line in lines]
+    for row, line in zip(rows, lines, strict=True):
+        assert np.array_equal(row.pop("logits"), np.float32(line.pop("logits")))
+        assert row == line
 
 
 def test_tensorboard_shows_the_accuracy_so_far(job, tmp_path, capsys):

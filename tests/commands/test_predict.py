@@ -12,9 +12,9 @@ from tiny_job import CLASSES, write_checkpoint, write_list
 from vidprune import cli
 from vidprune.backbones.checkpoints import load
 from vidprune.commands.predict import predict
-from vidprune.commands.prepare import Sampling, protocol_for
 from vidprune.inference import Classifier
 from vidprune.model import prune
+from vidprune.prepare import Sampling, protocol_for
 from vidprune.video import read_views
 
 NAMES = tuple(f"motion {number}" for number in range(CLASSES))

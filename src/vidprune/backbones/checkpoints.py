@@ -99,7 +99,10 @@ def _random(config: VideoMAEConfig, frames: int | None, size: int | None) -> Pre
     config = copy.deepcopy(config)
     _resize(config, frames, size)
     _record(config, fc_norm_eps=ORIGINAL_EPSILON)
-    return VideoMAEForVideoClassification(config)
+    # The same weights in every process and every run; the caller's generator is left alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return VideoMAEForVideoClassification(config)
 
 
 def _from_original(

@@ -161,9 +161,8 @@ def _read(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A broken file makes an unpickler raise almost anything.
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint of tensors ({type(error).__name__}: "
-            f"{str(error).partition(chr(10))[0]}); save a state dict, since nothing else in a file "
-            "is loaded"
+            f"{path} cannot be read as a checkpoint of tensors ({type(error).__name__}); it is "
+            "broken or holds more than tensors, and nothing else is loaded; give a state dict"
         ) from error
 
 

@@ -1,12 +1,9 @@
 """STA at work end to end, without a download: generated clips, the shipped model, one table."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +12,12 @@ from transformers import PreTrainedModel
 from vidprune.backbones.checkpoints import DEMO, load
 from vidprune.backbones.registry import adapt
 from vidprune.commands.evaluate import evaluate
-from vidprune.commands.prepare import Sampling, protocol_for
 from vidprune.demo.clips import write_clips
 from vidprune.inference import Classifier, clip_key
 from vidprune.model import prune
 from vidprune.picture import Row, draw_kept
-from vidprune.report import Report
+from vidprune.prepare import Sampling, protocol_for
+from vidprune.report import Demo, DemoRow, Report
 from vidprune.runs import write_atomically
 from vidprune.video import Sample, read_list, read_views
 
@@ -33,41 +30,6 @@ _PICTURED = ("sta:r=32", "random:r=32")
 CLIP_SEED = 900_000_000
 _BATCH_SIZE = 16
 _TIMED_BATCHES = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoRow:
-    """One setting: top-1 in per cent, cost of a view, clips that a forward takes per second."""
-
-    reducer: str
-    top1: float
-    gmacs_per_view: float
-    clips_per_second: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo:
-    """What the demo found, the dense model first, and on what; `clips_per_second` were timed with
-    `batch_size` clips at once."""
-
-    rows: tuple[DemoRow, ...]
-    num_clips: int
-    dtype: str
-    batch_size: int
-    command: str
-    environment: dict[str, Any]
-    date: str
-
-    @classmethod
-    def from_json(cls, text: str) -> "Demo":
-        """The record that `to_json` wrote."""
-        record = json.loads(text)
-        rows = tuple(DemoRow(**row) for row in record.pop("rows"))
-        return cls(rows=rows, **record)
-
-    def to_json(self) -> str:
-        """The record as indented JSON, ended by a line break."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo:

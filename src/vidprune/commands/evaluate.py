@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
-from vidprune.measure import environment, gmacs_per_view
-from vidprune.metrics import Accuracy, accuracy, mean_probabilities, rank_of
+from vidprune.measure import environment, gmacs_per_view, usable_cores
+from vidprune.metrics import accuracy, mean_probabilities, rank_of
 from vidprune.model import Pruned
 from vidprune.parallel import Process
 from vidprune.reducers.spec import describe
-from vidprune.report import Report
+from vidprune.report import Progress, Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
 from vidprune.video import Protocol, Sample, UnreadableVideo
 
@@ -33,16 +33,6 @@ _NAMES_IN_CONFIG = {
     "architectures",
     "transformers_version",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far this process is with its share: videos `done` of `total`, and what they show."""
-
-    done: int
-    total: int
-    unreadable: int
-    accuracy: Accuracy
 
 
 Observer = Callable[[Progress], object]
@@ -116,7 +106,8 @@ def evaluate(
 
     A run that was cut off goes on where it stopped. Under torchrun every process does its share
     and the first one reports; the others return None. `checkpoint` and `data` are how the report
-    names what was evaluated. `observe` is told after every video.
+    names what was evaluated. `workers` decode for each process (None: the cores of its machine
+    are shared out). `observe` is told after every video.
 
     A video that cannot be read is named in the report and left out; `strict` raises
     UnreadableVideo instead. Raises ValueError for labels outside the head's classes and
@@ -130,6 +121,8 @@ def evaluate(
     folder.claim(_settings(classifier, samples, checkpoint), restart=restart)
     tally = _tally(folder, process.share(samples), classifier.protocol)
     requests = tally.missing()
+    if workers is None:
+        workers = max(1, usable_cores() // process.local_count)
     started = time.monotonic()
     _run(classifier, requests, tally, folder, workers, strict, observe)
     seconds = time.monotonic() - started
@@ -167,7 +160,7 @@ def _run(
     requests: Sequence[Request],
     tally: Tally,
     folder: RunFolder,
-    workers: int | None,
+    workers: int,
     strict: bool,
     observe: Observer,
 ) -> None:

@@ -1,7 +1,6 @@
 """The most likely classes of videos."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,24 +8,7 @@ from torch import Tensor
 
 from vidprune.inference import Classifier, Request, Unreadable
 from vidprune.metrics import mean_probabilities
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guess:
-    """A class by its number and its name, with its probability in [0, 1]."""
-
-    label: int
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a model says of one input: its `top` classes, or the `error` why there are none."""
-
-    video: str
-    top: tuple[Guess, ...] = ()
-    error: str | None = None
+from vidprune.report import Guess, Prediction
 
 
 def predict(
@@ -51,8 +33,16 @@ def predict(
             continue
         views.append(outcome.logits)
         if len(views) == len(wanted):
-            yield Prediction(video=outcome.name, top=_top(torch.stack(views), classifier, top_k))
+            yield _prediction(outcome.name, torch.stack(views), classifier, top_k)
             views.clear()
+
+
+def _prediction(video: str, logits: Tensor, classifier: Classifier, top_k: int) -> Prediction:
+    if not logits.isfinite().all():
+        return Prediction(
+            video=video, error="the model's logits are not finite; try --dtype bf16 or fp32"
+        )
+    return Prediction(video=video, top=_top(logits, classifier, top_k))
 
 
 def _top(logits: Tensor, classifier: Classifier, top_k: int) -> tuple[Guess, ...]:

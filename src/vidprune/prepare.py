@@ -136,4 +136,7 @@ def _names(labels: str) -> tuple[str, ...]:
             f"labels={labels!r} is neither a file with one name per line nor one of "
             f"{', '.join(LABEL_SETS)}"
         )
-    return tuple(Path(labels).read_text(encoding="utf-8").splitlines())
+    try:
+        return tuple(Path(labels).read_text(encoding="utf-8-sig").rstrip().splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"labels={labels!r} is not UTF-8; save it with that encoding") from error

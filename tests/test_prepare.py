@@ -7,8 +7,8 @@ from tiny_job import CLASSES, VIEWS, write_checkpoint
 from tiny_videomae import tiny_videomae
 from vidprune.backbones.checkpoints import load
 from vidprune.backbones.registry import adapt
-from vidprune.commands.prepare import Sampling, load_model, protocol_for
 from vidprune.labels import label_names
+from vidprune.prepare import Sampling, load_model, protocol_for
 from vidprune.video import PROTOCOLS, Protocol
 
 
