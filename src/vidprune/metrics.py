@@ -38,5 +38,13 @@ def accuracy(videos_by_rank: Mapping[int, int]) -> Accuracy:
     return Accuracy(top1=_per_cent(top1, videos), top5=_per_cent(top5, videos), num_videos=videos)
 
 
+def divergence(reference: Tensor, other: Tensor) -> Tensor:
+    """How far predictions moved: Kullback-Leibler divergence KL(reference || other) in nats, (V,).
+
+    Both are probabilities (V, classes) of the same videos; 0 where they are equal.
+    """
+    return (reference * (reference.log() - other.log())).sum(-1)
+
+
 def _per_cent(hits: int, videos: int) -> float | None:
     return 100 * hits / videos if videos else None

@@ -67,10 +67,17 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoRow:
-    """One setting: top-1 in per cent, cost of a view, clips that a forward takes per second."""
+    """One setting: accuracy, nearness to the dense model, cost of a view, speed of the forward.
+
+    `top1` and `agreement` (the same first class as dense) are per cent; `kl_to_dense` is the mean
+    divergence in nats, with its standard error over clips.
+    """
 
     reducer: str
     top1: float
+    agreement: float
+    kl_to_dense: float
+    kl_standard_error: float
     gmacs_per_view: float
     clips_per_second: float
 

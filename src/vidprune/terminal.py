@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich.box import SIMPLE
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
@@ -43,21 +44,28 @@ def report_table(report: Report) -> Table:
     return table
 
 
+_DEMO_COLUMNS = ("top-1", "change", "as dense", "KL to dense", "GMACs", "clips/s")
+
+
 def demo_table(found: Demo) -> Table:
     """What pruning cost and saved, against the dense model in the first row."""
     dense = found.rows[0]
     table = Table(
-        "reducer",
-        *(Column(name, justify="right") for name in ("top-1", "change", "GMACs/view", "clips/s")),
+        Column("reducer", no_wrap=True),
+        *(Column(name, justify="right", no_wrap=True) for name in _DEMO_COLUMNS),
+        box=SIMPLE,
+        pad_edge=False,
         title=f"{found.num_clips} generated clips that the model has not seen",
         caption=f"{found.environment['cpu']}, {found.dtype}, batch {found.batch_size}; forward "
-        "passes timed in turn",
+        "passes timed in turn. As dense: the same first class. KL: with its standard error.",
     )
     for row in found.rows:
         table.add_row(
             row.reducer,
             f"{row.top1:.1f} %",
             f"{row.top1 - dense.top1:+.1f}" if row is not dense else "",
+            f"{row.agreement:.1f} %" if row is not dense else "",
+            f"{row.kl_to_dense:.3f}±{row.kl_standard_error:.3f}" if row is not dense else "",
             f"{row.gmacs_per_view:.2f}",
             f"{row.clips_per_second:.1f} ({row.clips_per_second / dense.clips_per_second:.2f}x)",
         )

@@ -158,3 +158,12 @@ def test_written_folder_and_its_list(tmp_path):
     for path, label in rows:
         assert path.split("/")[0] == CLASSES[int(label)].replace(" ", "_")
         assert len(_decode(listing.parent / path)) == 16
+
+
+def test_files_are_the_same_bytes_every_time(tmp_path):
+    """Otherwise the demo's figures move from run to run."""
+    for folder in ("a", "b"):
+        write_clips(tmp_path / folder, per_class=2, seed=3)
+    first, second = (sorted((tmp_path / folder).rglob("*.mp4")) for folder in ("a", "b"))
+    assert len(first) == 2 * len(CLASSES)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

@@ -14,14 +14,21 @@ from vidprune.backbones.registry import adapt
 from vidprune.commands.evaluate import evaluate
 from vidprune.demo.clips import write_clips
 from vidprune.inference import Classifier, clip_key
+from vidprune.metrics import divergence, mean_probabilities
 from vidprune.model import prune
+from vidprune.parallel import Process
 from vidprune.picture import Row, draw_kept
 from vidprune.prepare import Sampling, protocol_for
 from vidprune.report import Demo, DemoRow, Report
-from vidprune.runs import write_atomically
+from vidprune.runs import RunFolder, write_atomically
 from vidprune.video import Sample, read_list, read_views
 
-REDUCERS = ("none", "sta:r=16", "random:r=16", "sta:r=32", "random:r=32")
+REDUCERS = (
+    "none",
+    *("sta:r=16", "random:r=16"),
+    *("sta:r=24", "random:r=24"),
+    *("sta:r=32", "random:r=32"),
+)
 PICTURE = "kept-tokens.png"
 
 _PICTURED = ("sta:r=32", "random:r=32")
@@ -29,7 +36,7 @@ _PICTURED = ("sta:r=32", "random:r=32")
 # Far from the seeds of training, so that the model has seen none of these clips.
 CLIP_SEED = 900_000_000
 _BATCH_SIZE = 16
-_TIMED_BATCHES = 5
+_TIMED_BATCHES = 10
 
 
 def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo:
@@ -44,14 +51,19 @@ def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo
     samples = read_list(write_clips(output / "clips", per_class=per_class, seed=CLIP_SEED))
     model = load(DEMO)
     classifiers = [_classifier(model, reducer) for reducer in REDUCERS]
-    reports = []
+    reports, predictions = [], []
     for reducer, classifier in zip(REDUCERS, classifiers, strict=True):
         tell(f"evaluating {reducer} on {len(samples)} clips")
-        reports.append(_evaluate(classifier, samples, output / reducer.replace(":", "-")))
+        folder = output / reducer.replace(":", "-")
+        reports.append(_evaluate(classifier, samples, folder))
+        predictions.append(_probabilities(folder))
     tell("timing")
     rates = clips_per_second(classifiers, samples)
     found = Demo(
-        rows=tuple(map(_demo_row, reports, rates)),
+        rows=tuple(
+            _demo_row(report, predicted, predictions[0], rate)
+            for report, predicted, rate in zip(reports, predictions, rates, strict=True)
+        ),
         num_clips=len(samples),
         dtype=reports[0].dtype,
         batch_size=_BATCH_SIZE,
@@ -64,11 +76,22 @@ def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo
     return found
 
 
-def _demo_row(report: Report, rate: float) -> DemoRow:
+def _probabilities(folder: Path) -> Tensor:
+    """What a run predicted of each clip, (clips, classes); the demo takes one view of each."""
+    rows = RunFolder(folder, Process()).rows()
+    return torch.stack([mean_probabilities(torch.tensor([row["logits"]])) for row in rows])
+
+
+def _demo_row(report: Report, predicted: Tensor, dense: Tensor, rate: float) -> DemoRow:
     assert report.top1 is not None, "the demo's clips can be read"
+    moved = divergence(dense, predicted)
+    agree = predicted.argmax(-1) == dense.argmax(-1)
     return DemoRow(
         reducer=report.reducer,
         top1=report.top1,
+        agreement=100 * agree.double().mean().item(),
+        kl_to_dense=moved.mean().item(),
+        kl_standard_error=moved.std().item() / len(moved) ** 0.5,
         gmacs_per_view=report.gmacs_per_view,
         clips_per_second=rate,
     )

@@ -106,7 +106,9 @@ def write_video(
     """Encode (T, H, W, 3) uint8 frames as H.264 in mp4; `crf` goes from 0, lossless, to 51."""
     with av.open(str(path), "w") as container:
         rate = Fraction(frames_per_second)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        # x264's assembly does not write the same bytes every time; without it, it does.
+        options = {"crf": str(crf), "x264-params": "no-asm=1"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
