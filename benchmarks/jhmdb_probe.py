@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 import vidprune
 from vidprune.backbones.videomae_checkpoints import to_original
 from vidprune.inference import Classifier, Request
-from vidprune.prepare import Sampling, protocol_for
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.video import Protocol, read_list
 
-_SPREAD, _STEPS, _DECAY = Sampling(protocol="ssv2"), 200, 1e-2
+_SPREAD, _STEPS, _DECAY = ViewOptions(protocol="ssv2"), 200, 1e-2
 
 
 def features(model: torch.nn.Module, protocol: Protocol, listing: Path) -> tuple[Tensor, Tensor]:

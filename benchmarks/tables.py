@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vidprune.report import Demo, DemoRow
+from vidprune.report import Demo, DemoRow, hardware
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -32,7 +32,7 @@ def demo() -> str:
         [
             *lines,
             "",
-            f"{found.num_clips} clips; `{found.command}` on {ran['cpu']}, torch {ran['torch']}, "
+            f"{found.num_clips} clips; `{found.command}` on {hardware(ran)}, torch {ran['torch']}, "
             f"{found.dtype}, batch {found.batch_size}, {found.date[:10]}; forward passes timed in "
             "turn. Same class: as the dense model's first; ± is the standard error over clips.",
             "",

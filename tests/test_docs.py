@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidprune import cli
+from vidprune.commands.demo import CLIP_SEED
 from vidprune.demo.clips import write_clips
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ def commands():
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
-    write_clips(folder / "clips", per_class=1, seed=5)
+    write_clips(folder / "demo-output" / "clips", per_class=1, seed=CLIP_SEED)
     return folder
 
 
@@ -62,7 +63,7 @@ def test_commands_run(command, in_workplace, capsys):
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(example, in_workplace, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [example.name, "clips/growing/000.mp4"])
+    monkeypatch.setattr(sys, "argv", [example.name, "demo-output/clips/growing/000.mp4"])
     runpy.run_path(str(example), run_name="__main__")
     assert "predicted:" in capsys.readouterr().out
 

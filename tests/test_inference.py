@@ -20,7 +20,7 @@ from vidprune.inference import (
     normalisation_of,
 )
 from vidprune.model import prune
-from vidprune.prepare import Sampling, protocol_for
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.video import Normalisation, read_views
 
 NAMES = [f"{number:02d}.mp4" for number in range(5)]
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classifier(folder: Path, reducer: str = "sta:r=4", **options: int) -> Classifier:
     model = load(folder / "model")
     options.setdefault("batch_size", 3)
-    return Classifier(prune(model, reducer), protocol_for(model, Sampling()), **options)
+    return Classifier(prune(model, reducer), protocol_for(model, ViewOptions()), **options)
 
 
 def requests(folder: Path, *views: tuple[int, ...]) -> list[Request]:
@@ -165,7 +165,11 @@ def test_the_checkpoints_normalisation_is_used(folder, tmp_path):
     other = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.75]}
     model = load(write_checkpoint(tmp_path / "model", **other))
     assert normalisation_of(model) == Normalisation((0.5, 0.5, 0.5), (0.25, 0.5, 0.75))
-    assert Classifier(model, protocol_for(model, Sampling())).normalisation.mean == (0.5, 0.5, 0.5)
+    assert Classifier(model, protocol_for(model, ViewOptions())).normalisation.mean == (
+        0.5,
+        0.5,
+        0.5,
+    )
 
 
 def test_a_name_of_bytes_that_are_no_text_is_only_a_name(folder, tmp_path):

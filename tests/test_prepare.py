@@ -8,7 +8,7 @@ from tiny_videomae import tiny_videomae
 from vidprune.backbones.checkpoints import load
 from vidprune.backbones.registry import adapt
 from vidprune.labels import label_names
-from vidprune.prepare import Sampling, load_model, protocol_for
+from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.video import PROTOCOLS, Protocol
 
 
@@ -27,8 +27,8 @@ def silent_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def views_of(source: str, **parts: object) -> Protocol:
-    sampling = Sampling(**parts)
-    return protocol_for(load_model(source, sampling=sampling), sampling)
+    options = ViewOptions(**parts)
+    return protocol_for(load_model(source, options=options), options)
 
 
 def test_without_a_word_it_is_what_the_checkpoint_records(model_folder):
@@ -82,9 +82,9 @@ def test_an_unknown_preset_lists_the_known(model_folder):
 
 @pytest.mark.parametrize(("frames", "size"), [(8, None), (32, None), (None, 64), (8, 48)])
 def test_frames_and_size_fit_the_model_and_the_views(model_folder, frames, size):
-    sampling = Sampling(frames=frames, size=size)
-    model = load_model(model_folder, sampling=sampling)
-    protocol = protocol_for(model, sampling)
+    options = ViewOptions(frames=frames, size=size)
+    model = load_model(model_folder, options=options)
+    protocol = protocol_for(model, options)
     expected = (frames or 16, size or 32)
     assert (protocol.frames, protocol.size) == expected
     assert adapt(model).clip_shape == (expected[0], 3, expected[1], expected[1])
@@ -99,40 +99,40 @@ def test_frames_and_size_fit_the_model_and_the_views(model_folder, frames, size)
 def test_a_head_without_names_gets_those_of_the_protocol(tmp_path, protocol, labels):
     names = label_names(labels)
     tiny_videomae(num_labels=len(names)).save_pretrained(tmp_path)
-    model = load_model(str(tmp_path), sampling=Sampling(protocol=protocol))
+    model = load_model(str(tmp_path), options=ViewOptions(protocol=protocol))
     assert tuple(model.config.id2label.values()) == names
     assert model.config.label2id[names[3]] == 3
 
 
 def test_a_head_of_another_size_or_with_names_keeps_them(tmp_path, model_folder):
-    other = load_model(model_folder, sampling=Sampling(protocol="k400"))
+    other = load_model(model_folder, options=ViewOptions(protocol="k400"))
     assert other.config.id2label[0] == "LABEL_0"
     own = {index: f"own {index}" for index in range(400)}
     tiny_videomae(num_labels=400, id2label=own).save_pretrained(tmp_path)
-    named = load_model(str(tmp_path), sampling=Sampling(protocol="k400"))
+    named = load_model(str(tmp_path), options=ViewOptions(protocol="k400"))
     assert named.config.id2label[7] == "own 7"
 
 
 def test_labels_of_another_number_are_refused(model_folder):
     with pytest.raises(ValueError, match=r"labels holds 400 names, but .* 7 classes"):
-        load_model(model_folder, sampling=Sampling(), labels="kinetics400")
+        load_model(model_folder, options=ViewOptions(), labels="kinetics400")
 
 
 def test_labels_come_from_a_file(model_folder, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join("abcdefg"), encoding="utf-8")
     labels = str(tmp_path / "names.txt")
-    model = load_model(model_folder, sampling=Sampling(), labels=labels)
+    model = load_model(model_folder, options=ViewOptions(), labels=labels)
     assert "".join(model.config.id2label.values()) == "abcdefg"
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
 def test_a_model_comes_in_the_precision_asked_for(model_folder, name, dtype):
-    assert load_model(model_folder, sampling=Sampling(), dtype=name).dtype == dtype
+    assert load_model(model_folder, options=ViewOptions(), dtype=name).dtype == dtype
 
 
 def test_an_unknown_precision_lists_the_known(model_folder):
     with pytest.raises(ValueError, match="dtype='int8' is not known; choose one of fp32"):
-        load_model(model_folder, sampling=Sampling(), dtype="int8")
+        load_model(model_folder, options=ViewOptions(), dtype="int8")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
@@ -140,11 +140,11 @@ def test_a_config_that_is_none_is_named(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"config=.*config\.json' is not"):
-        load_model("vit_small_patch16_224", sampling=Sampling(), config=path)
+        load_model("vit_small_patch16_224", options=ViewOptions(), config=path)
 
 
 def test_the_demo_model_records_how_it_is_run():
     model = load("demo")
-    protocol = protocol_for(model, Sampling())
+    protocol = protocol_for(model, ViewOptions())
     assert len(protocol.views) == 1
     assert (protocol.frames, protocol.size) == (16, 64)

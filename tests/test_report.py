@@ -10,6 +10,7 @@ REPORT = Report(
     top5=None,
     num_videos=0,
     unreadable=({"path": "ü.mp4", "reason": "no such file"},),
+    not_finite=(),
     gmacs_per_view=1.5,
     views_per_video=15,
     videos_per_second=None,
@@ -21,6 +22,7 @@ REPORT = Report(
     batch_size=8,
     processes=1,
     environment={"torch": "2"},
+    command="vidprune evaluate",
     date="2026-01-01",
 )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vidprune.layout import Layout, TokenGrid
     from vidprune.measure import gmacs_per_view
     from vidprune.model import PrunedOutput, Trace, prune, unprune
-    from vidprune.prepare import Sampling, read_clip
+    from vidprune.prepare import ViewOptions, read_clip
     from vidprune.reducers.base import Place, Reducer, Reduction, Signals
     from vidprune.reducers.baselines import Random
     from vidprune.reducers.schedule import Stage
@@ -36,7 +36,7 @@ _WHERE = {
     "Trace": "model",
     "gmacs_per_view": "measure",
     "load": "backbones.checkpoints",
-    "Sampling": "prepare",
+    "ViewOptions": "prepare",
     "UnreadableVideo": "video",
     "parse_reducer": "reducers.spec:parse",
     "prune": "model",
@@ -53,12 +53,12 @@ __all__ = [
     "Random",
     "Reducer",
     "Reduction",
-    "Sampling",
     "Signals",
     "Stage",
     "TokenGrid",
     "Trace",
     "UnreadableVideo",
+    "ViewOptions",
     "gmacs_per_view",
     "load",
     "parse_reducer",

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from vidprune.commands.evaluate import Observer
     from vidprune.inference import Classifier
+    from vidprune.report import Prediction
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -32,7 +34,9 @@ _ARGUMENT_ERRORS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 for a failure, 2 for wrong arguments."""
+    argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
+    arguments.command = shlex.join(["vidprune", *argv])
     if not arguments.debug:
         _quieten_libraries()
     try:
@@ -59,7 +63,9 @@ def _fail(message: str, status: int, debug: bool) -> int:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    message = " ".join(str(error).split())
+    lines = str(error).strip().splitlines() or [""]
+    # An error of a decoding process comes with its traceback before it.
+    message = " ".join((lines[-1] if "Original Traceback" in str(error) else str(error)).split())
     ours = type(error).__module__.startswith("vidprune") or isinstance(error, _ARGUMENT_ERRORS)
     return message if ours and message else f"{type(error).__name__}: {message} (see --debug)"
 
@@ -82,19 +88,25 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     classifier = _classifier(arguments)
     videos = expand_inputs(arguments.videos)
-    found = []
-    for prediction in predict(classifier, videos, top_k=arguments.top_k, workers=arguments.workers):
-        found.append(prediction)
-        if arguments.json:
-            row = {k: v for k, v in asdict(prediction).items() if v is not None}
-            if prediction.error is not None:
-                del row["top"]
-            print(json.dumps(row), flush=True)
-    if not arguments.json:
+    found = predict(classifier, videos, top_k=arguments.top_k, workers=arguments.workers)
+    if arguments.json:
+        # One after the other, so that a long list needs no memory and shows where it is.
+        failures = [_print_json(prediction) for prediction in found]
+    else:
         from vidprune.terminal import prediction_table
 
-        _console().print(prediction_table(found))
-    return FAILURE if any(prediction.error for prediction in found) else 0
+        predictions = list(found)
+        _console().print(prediction_table(predictions))
+        failures = [prediction.error is not None for prediction in predictions]
+    return FAILURE if any(failures) else 0
+
+
+def _print_json(prediction: "Prediction") -> bool:
+    """Print one line; whether it is an error."""
+    row = asdict(prediction)
+    del row["error" if prediction.error is None else "top"]
+    print(json.dumps(row), flush=True)
+    return prediction.error is not None
 
 
 # --- evaluate -----------------------------------------------------------------------------------
@@ -103,12 +115,13 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from vidprune.commands.evaluate import evaluate
     from vidprune.parallel import join, leave
+    from vidprune.prepare import class_names_of
     from vidprune.video import read_dataset
 
-    samples = read_dataset(arguments.data)
     process = join()
     try:
         classifier = _classifier(arguments)
+        samples = read_dataset(arguments.data, classes=class_names_of(classifier.model))
         with ExitStack() as stack:
             report = evaluate(
                 classifier,
@@ -116,6 +129,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 output=arguments.output,
                 checkpoint=" ".join(filter(None, (arguments.model, arguments.arch))),
                 data=str(arguments.data),
+                command=arguments.command,
                 workers=arguments.workers,
                 strict=arguments.strict,
                 restart=arguments.restart,
@@ -131,6 +145,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         _console().print(report_table(report))
         for video in report.unreadable:
             print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
+        if report.not_finite:
+            print(
+                f"{len(report.not_finite)} videos count as misses because their logits are not "
+                "finite; try --dtype bf16 or fp32",
+                file=sys.stderr,
+            )
         if not report.num_videos:
             return FAILURE
     return 0
@@ -170,24 +190,27 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _classifier(arguments: argparse.Namespace) -> "Classifier":
+    from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
     from vidprune.inference import Classifier, named_device
     from vidprune.model import prune
-    from vidprune.prepare import Sampling, load_model, protocol_for
+    from vidprune.prepare import ViewOptions, load_model, protocol_for
 
     names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
-    sampling = Sampling(**{name: getattr(arguments, name) for name in names})
+    options = ViewOptions(**{name: getattr(arguments, name) for name in names})
     model = load_model(
         arguments.model,
-        sampling=sampling,
+        options=options,
         arch=arguments.arch,
         config=arguments.config,
         positions=arguments.positions,
         labels=arguments.labels,
         dtype=arguments.dtype,
     )
+    if arguments.model in ARCHITECTURES and not Path(arguments.model).exists():
+        print(f"vidprune: {arguments.model} has random weights", file=sys.stderr)
     return Classifier(
         prune(model, arguments.reducer),
-        protocol_for(model, sampling),
+        protocol_for(model, options),
         batch_size=arguments.batch_size,
         device=named_device(arguments.device) if arguments.device else None,
     )
@@ -229,7 +252,7 @@ def _add_predict(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder or glob pattern")
     _add_model(verb)
-    _add_sampling(verb)
+    _add_views(verb)
     verb.add_argument("--top-k", type=int, default=5, metavar="K", help="classes shown (5)")
     verb.add_argument("--json", action="store_true", help="one JSON object per input, in order")
     verb.set_defaults(run=_predict)
@@ -249,12 +272,12 @@ def _add_evaluate(verbs: Any) -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="list file of `path label` lines, folder with such a test.csv, or folder of class "
-        "folders",
+        help="list file of `path label` lines, folder with such a test.csv, or folder of folders "
+        "named after the classes",
     )
     verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
     _add_model(verb)
-    _add_sampling(verb)
+    _add_views(verb)
     verb.add_argument(
         "--strict", action="store_true", help="stop at the first video that cannot be read"
     )
@@ -319,7 +342,7 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_sampling(verb: argparse.ArgumentParser) -> None:
+def _add_views(verb: argparse.ArgumentParser) -> None:
     group = verb.add_argument_group(
         "views", "a preset, and options that replace its parts; frames and size also fit the model"
     )

@@ -80,8 +80,11 @@ def _whole(
     backbone: Backbone, reducer: Reducer | None, pixel_values: Tensor, clip_keys: Tensor | None
 ) -> Layout:
     """The layout before anything is dropped."""
-    if clip_keys is None and reducer is not None and "clip_keys" in reducer.needs:
-        clip_keys = pixel_keys(pixel_values)
+    if reducer is None or "clip_keys" not in reducer.needs:
+        clip_keys = None
+    else:
+        given = pixel_keys(pixel_values) if clip_keys is None else clip_keys
+        clip_keys = given.to(pixel_values.device)
     places = torch.arange(backbone.grid.tokens, device=pixel_values.device)
     origin = places.expand(pixel_values.shape[0], -1)
     return Layout(grid=backbone.grid, origin=origin, clip_keys=clip_keys)
@@ -139,8 +142,9 @@ class Pruned(PreTrainedModel):
 
     # Kept out of the registered modules: the weights are shared, not held twice.
     dense: PreTrainedModel
-    reducer: Reducer | None
-    stages: tuple[Stage, ...]
+    # The class may also be loaded by itself (`from_pretrained`), and is dense then.
+    reducer: Reducer | None = None
+    stages: tuple[Stage, ...] = ()
 
     def forward(
         self,
@@ -191,13 +195,20 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     instance of the model's own class (so it goes wherever that goes), shares its weights, takes
     `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back.
     Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
-    `.train()` on either reach both.
+    `.train()` on either reach both. `save_pretrained` saves the dense model, without the reducer.
 
     Raises TypeError for a model that no backbone adapter knows, ValueError where the reducer does
     not fit the model.
     """
     reducer = parse(reducer) if isinstance(reducer, str) else reducer
+    if isinstance(reducer, type) or not (reducer is None or isinstance(reducer, Reducer)):
+        raise TypeError(
+            f"reducer={reducer!r} is no reducer; give one with its settings, such as STA(r=64), "
+            'its text, such as "sta:r=64", or None'
+        )
     dense = unprune(model)
+    if len(set(getattr(dense, "hf_device_map", {}).values())) > 1:
+        raise TypeError("model is spread over several devices (device_map); load it onto one")
     backbone = adapt(dense)
     stages = reducer.plan(backbone.depth, backbone.grid) if reducer is not None else ()
     kind = _pruned_class(type(dense))  # type: ignore[arg-type]
@@ -214,7 +225,7 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
 
 def unprune(model: PreTrainedModel) -> PreTrainedModel:
     """The original model under a pruned one; any other model is handed back as it is."""
-    return model.dense if isinstance(model, Pruned) else model
+    return model.dense if isinstance(model, Pruned) and hasattr(model, "dense") else model
 
 
 @cache

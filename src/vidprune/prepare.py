@@ -22,7 +22,7 @@ _PROTOCOL_LABELS = {"k400": "kinetics400", "ssv2": "something_something_v2"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class ViewOptions:
     """How videos are sampled: a preset, and what replaces its parts.
 
     Without a preset it is what the checkpoint records, or else one centre view.
@@ -40,14 +40,14 @@ class Sampling:
 def load_model(
     source: str,
     *,
-    sampling: Sampling,
+    options: ViewOptions,
     arch: str | None = None,
     config: Path | None = None,
     positions: PositionRule = "interpolate",
     labels: str | None = None,
     dtype: str = "fp32",
 ) -> PreTrainedModel:
-    """The dense model, made for the clips that `sampling` asks for, with names for its classes.
+    """The dense model, made for the clips that `options` ask for, with names for its classes.
 
     `labels` is a label set that ships with vidprune, or a file with one name per line.
     """
@@ -57,21 +57,25 @@ def load_model(
         source,
         arch=arch,
         config=None if config is None else _config_file(config),
-        frames=sampling.frames,
-        size=sampling.size,
+        frames=options.frames,
+        size=options.size,
         positions=positions,
         dtype=DTYPES[dtype],
     )
     if labels is not None:
         name_classes(model, _names(labels))
-    elif _nameless(model) and sampling.protocol in _PROTOCOL_LABELS:
-        names = label_names(_PROTOCOL_LABELS[sampling.protocol])
+    elif not any(class_names_of(model)) and options.protocol in _PROTOCOL_LABELS:
+        names = label_names(_PROTOCOL_LABELS[options.protocol])
         if len(names) == model.config.num_labels:
             name_classes(model, names)
     return model
 
 
 def _config_file(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"config={str(path)!r} does not exist; give a VideoMAEConfig's JSON"
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -84,24 +88,24 @@ def _config_file(path: Path) -> Path:
     return path
 
 
-def protocol_for(model: PreTrainedModel, sampling: Sampling) -> Protocol:
+def protocol_for(model: PreTrainedModel, options: ViewOptions) -> Protocol:
     """The views to take: the preset, or what the checkpoint records, with its parts replaced.
 
     Frames and size are the model's own, which `load_model` made to fit.
     """
     recorded = getattr(model.config, "view_protocol", None)
-    if sampling.protocol is not None:
-        if sampling.protocol not in PROTOCOLS:
+    if options.protocol is not None:
+        if options.protocol not in PROTOCOLS:
             raise ValueError(
-                f"protocol={sampling.protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}"
+                f"protocol={options.protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}"
             )
-        base = PROTOCOLS[sampling.protocol]
+        base = PROTOCOLS[options.protocol]
     else:
         base = Protocol(**recorded) if recorded else PROTOCOLS["single"]
     parts = {
         name: value
         for name in ("sampling", "segments", "crops", "stride")
-        if (value := getattr(sampling, name)) is not None
+        if (value := getattr(options, name)) is not None
     }
     if parts.get("sampling") == "segment":
         parts.setdefault("stride", 1)
@@ -112,20 +116,21 @@ def protocol_for(model: PreTrainedModel, sampling: Sampling) -> Protocol:
 
 
 def read_clip(
-    path: str | Path, model: PreTrainedModel, *, sampling: Sampling | None = None
+    path: str | Path, model: PreTrainedModel, *, options: ViewOptions | None = None
 ) -> Tensor:
-    """A video as the model's input, (V, T, 3, S, S) normalised; V is 1 unless `sampling` has more.
+    """A video as the model's input, (V, T, 3, S, S) normalised; V is 1 unless `options` say else.
 
     Raises UnreadableVideo where the file cannot be read to its end.
     """
-    views = read_views(path, protocol_for(model, sampling or Sampling()))
+    views = read_views(path, protocol_for(model, options or ViewOptions()))
     pixels = normalise(views.pixels, normalisation_of(model), dtype=model.dtype)
     return pixels.to(model.device)
 
 
-def _nameless(model: PreTrainedModel) -> bool:
-    """Whether the classes have but the names that transformers makes up."""
-    return all(name == f"LABEL_{index}" for index, name in model.config.id2label.items())
+def class_names_of(model: PreTrainedModel) -> list[str | None]:
+    """The names of the model's classes, each None where transformers made it up."""
+    names = model.config.id2label
+    return [None if names[index] == f"LABEL_{index}" else names[index] for index in sorted(names)]
 
 
 def _names(labels: str) -> tuple[str, ...]:

@@ -1,15 +1,23 @@
 """What commands found, as typed records; those that are kept turn to JSON and back."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vidprune.metrics import Accuracy
 
 
+def hardware(environment: Mapping[str, Any]) -> str:
+    """What a record ran on: the accelerator, or else the processor."""
+    device = environment["device"]
+    return str(environment["cpu"] if device == "cpu" else device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """An evaluation. `top1` and `top5` are per cent of `num_videos`, which leaves out `unreadable`.
+    Videos that are `not_finite` (overflowed logits, as fp16 can give) count as misses.
 
     `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
     that this run did itself, None where all were there already.
@@ -19,6 +27,7 @@ class Report:
     top5: float | None
     num_videos: int
     unreadable: tuple[dict[str, str], ...]
+    not_finite: tuple[str, ...]
     gmacs_per_view: float
     views_per_video: int
     videos_per_second: float | None
@@ -30,6 +39,7 @@ class Report:
     batch_size: int
     processes: int
     environment: dict[str, Any]
+    command: str
     date: str
 
     def to_json(self) -> str:

@@ -111,7 +111,8 @@ class RunFolder:
         if theirs is None:
             raise FileExistsError(self._taken("its run.json is not ours"))
         differing = [name for name in settings if settings[name] != theirs.get(name)]
-        if differing:
+        # However its path is written now, a checkpoint is known by what is in it.
+        if differing and differing != ["checkpoint"]:
             named = ", ".join(
                 f"{name} {theirs.get(name)!r}, not {settings[name]!r}" for name in differing
             )
@@ -120,7 +121,7 @@ class RunFolder:
     def _taken(self, reason: str) -> str:
         return (
             f"output {self.path} belongs to another run: {reason}; choose another folder, or "
-            "restart to discard what is there"
+            "restart (--restart) to discard what is there"
         )
 
 

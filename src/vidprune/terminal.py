@@ -8,7 +8,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
-from vidprune.report import Demo, Prediction, Progress, Report
+from vidprune.report import Demo, Prediction, Progress, Report, hardware
 
 
 def prediction_table(predictions: Iterable[Prediction]) -> Table:
@@ -17,11 +17,13 @@ def prediction_table(predictions: Iterable[Prediction]) -> Table:
     table = Table(Column("video", overflow="fold"), Column("class", overflow="fold"), "probability")
     for prediction in predictions:
         # As Text, in which neither markup nor :emoji: in a name means anything.
-        video = Text(prediction.video)
+        video = Text(_shown(prediction.video))
         if prediction.error is not None:
             table.add_row(video, Text(prediction.error, style="red"), "")
         for place, guess in enumerate(prediction.top):
-            table.add_row("" if place else video, Text(guess.name), f"{guess.probability:.3f}")
+            table.add_row(
+                "" if place else video, Text(_shown(guess.name)), f"{guess.probability:.3f}"
+            )
         table.add_section()
     return table
 
@@ -44,7 +46,7 @@ def report_table(report: Report) -> Table:
     return table
 
 
-_DEMO_COLUMNS = ("top-1", "change", "as dense", "KL to dense", "GMACs", "clips/s")
+_DEMO_COLUMNS = ("top-1", "change", "same class", "KL to dense", "GMACs", "clips/s")
 
 
 def demo_table(found: Demo) -> Table:
@@ -56,8 +58,8 @@ def demo_table(found: Demo) -> Table:
         box=SIMPLE,
         pad_edge=False,
         title=f"{found.num_clips} generated clips that the model has not seen",
-        caption=f"{found.environment['cpu']}, {found.dtype}, batch {found.batch_size}; forward "
-        "passes timed in turn. As dense: the same first class. KL: with its standard error.",
+        caption=f"{hardware(found.environment)}, {found.dtype}, batch {found.batch_size}; forward "
+        "passes timed in turn. Same class: as the dense model's first. KL: with its standard error.",
     )
     for row in found.rows:
         table.add_row(
@@ -109,3 +111,11 @@ def progress_columns() -> tuple[
 
 def _per_cent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} %"
+
+
+def _shown(name: str) -> str:
+    """A name without what would steer the terminal or break the line."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )

@@ -25,7 +25,7 @@ from vidprune.inference import Classifier, clip_key
 from vidprune.measure import gmacs_per_view
 from vidprune.model import prune
 from vidprune.parallel import Process
-from vidprune.prepare import Sampling, protocol_for
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.reducers.spec import describe
 from vidprune.report import Progress, Report
 from vidprune.video import UnreadableVideo, read_list, read_views
@@ -88,7 +88,7 @@ def undisturbed(job: Path) -> Callable[[str], Path]:
 
 def classifier(job: Path, reducer: str, *, batch_size: int = 3) -> Classifier:
     model = load(job / "model")
-    protocol = protocol_for(model, Sampling())
+    protocol = protocol_for(model, ViewOptions())
     return Classifier(prune(model, reducer), protocol, batch_size=batch_size)
 
 
@@ -159,7 +159,7 @@ def test_accuracy_is_that_of_the_views_by_numpy(undisturbed, reducer):
 @pytest.mark.parametrize("reducer", REDUCERS)
 def test_logits_are_those_of_the_model_on_each_view(job, undisturbed, reducer):
     model = prune(load(job / "model"), reducer)
-    protocol = protocol_for(model, Sampling())
+    protocol = protocol_for(model, ViewOptions())
     mean, std = (
         torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
@@ -429,19 +429,19 @@ def test_two_processes_end_where_the_folder_is_anothers(job, tmp_path):
 # --- whose folder it is -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"reducer": "none"}, "reducer 'sta:r=4', not 'none'"),
-        ({"checkpoint": "another"}, "checkpoint 'tiny', not 'another'"),
-    ],
-)
-def test_a_folder_of_another_run_is_refused(job, undisturbed, change, named):
+def test_a_folder_of_another_run_is_refused(job, undisturbed):
     output = undisturbed("sta:r=4")
     before = (output / "views.jsonl").read_bytes()
     with pytest.raises(FileExistsError, match="belongs to another run") as caught:
-        run(job, output, **change)
-    assert named in str(caught.value)
+        run(job, output, reducer="none")
+    assert "reducer 'sta:r=4', not 'none'" in str(caught.value)
+    assert (output / "views.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_is_known_by_its_content_and_not_by_its_path(job, undisturbed):
+    output = undisturbed("sta:r=4")
+    before = (output / "views.jsonl").read_bytes()
+    assert run(job, output, checkpoint="elsewhere").videos_per_second is None
     assert (output / "views.jsonl").read_bytes() == before
 
 
@@ -527,14 +527,31 @@ def test_the_command_says_what_it_found(job, tmp_path, capsys):
     assert "9/9" in shown.err
 
 
-def test_class_folders_are_data_too(job, tmp_path, capsys):
-    for label in ("left", "right"):
-        (tmp_path / "data" / label).mkdir(parents=True)
-        (tmp_path / "data" / label / "clip.mp4").symlink_to(job / "01.mp4")
+def class_folders(job, tmp_path, names):
+    """A folder for each name, holding the job's second clip, and arguments that evaluate them."""
+    for name in names:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "clip.mp4").symlink_to(job / "01.mp4")
     changed = arguments(job, tmp_path / "run")
     changed[2] = str(tmp_path / "data")
-    assert cli.main(changed) == 0
-    assert {row["video"] for row in rows_of(tmp_path / "run")} == {
-        "left/clip.mp4",
-        "right/clip.mp4",
-    }
+    return changed
+
+
+def test_class_folders_take_the_labels_of_the_names_they_bear(job, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("zero\none\nTwo steps\nthree\nfour\nfive\nsix\n")
+    changed = class_folders(job, tmp_path, ["two_steps", "six"])
+    assert cli.main([*changed, "--labels", str(tmp_path / "names.txt")]) == 0
+    labels = {row["video"]: row["label"] for row in rows_of(tmp_path / "run")}
+    assert labels == {"two_steps/clip.mp4": 2, "six/clip.mp4": 6}
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [(True, "left, right is none of the model's classes"), (False, "holds 2 class folders")],
+)
+def test_class_folders_that_say_nothing_of_labels_are_refused(job, tmp_path, capsys, labels, says):
+    (tmp_path / "names.txt").write_text("".join(f"class {n}\n" for n in range(7)))
+    changed = class_folders(job, tmp_path, ["left", "right"])
+    named = ["--labels", str(tmp_path / "names.txt")] if labels else []
+    assert cli.main([*changed, *named]) == 2
+    assert says in capsys.readouterr().err

@@ -14,7 +14,7 @@ from vidprune.backbones.checkpoints import load
 from vidprune.commands.predict import predict
 from vidprune.inference import Classifier
 from vidprune.model import prune
-from vidprune.prepare import Sampling, protocol_for
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.video import read_views
 
 NAMES = tuple(f"motion {number}" for number in range(CLASSES))
@@ -92,7 +92,7 @@ def test_more_classes_than_there_are_is_all_of_them(job, capsys):
 @pytest.mark.parametrize("reducer", ["none", "sta:r=4"])
 def test_a_probability_is_the_mean_over_the_views(job, reducer):
     model = prune(load(job / "model"), reducer)
-    classifier = Classifier(model, protocol_for(model, Sampling()), batch_size=3)
+    classifier = Classifier(model, protocol_for(model, ViewOptions()), batch_size=3)
     path = job / "videos" / "02.mp4"
     (found,) = predict(classifier, [path], top_k=CLASSES, workers=0)
     views = read_views(path, classifier.protocol).pixels

@@ -71,7 +71,11 @@ def load(
     """
     if positions not in POSITION_RULES:
         raise ValueError(f"positions={positions!r} is not known; choose one of {POSITION_RULES}")
+    if not isinstance(source, str | Path) or not str(source):
+        raise ValueError(f"source={source!r} must name a checkpoint: a file, a folder or an id")
     source = str(_DEMO_FOLDER) if source == DEMO else str(source)
+    if isinstance(config, dict):
+        raise ValueError("config is a dict; give a VideoMAEConfig or the path of its JSON file")
     if isinstance(config, str | Path):
         config = VideoMAEConfig.from_json_file(config)
     path = Path(source)
@@ -156,6 +160,11 @@ def _from_hugging_face(
 
 
 def _hugging_face_config(source: str, revision: str | None) -> VideoMAEConfig:
+    if Path(source).is_dir() and not Path(source, "config.json").is_file():
+        raise FileNotFoundError(
+            f"{source} is a folder with no config.json in it; give a checkpoint's folder, or an "
+            "original checkpoint file with arch or config"
+        )
     if not Path(source).is_dir() and not _HUB_ID.fullmatch(source):
         raise FileNotFoundError(
             f"{source} does not exist; give a checkpoint file, a folder with a config.json, a "
@@ -243,6 +252,11 @@ def _restore_unsaved(model: PreTrainedModel, positions: PositionRule) -> None:
 
 def name_classes(model: PreTrainedModel, labels: Sequence[str]) -> None:
     """Give the model's classes names, in order. Raises ValueError where their number differs."""
+    if isinstance(labels, str):
+        raise ValueError(
+            f"labels={labels!r} must list one name per class; label sets that ship with vidprune "
+            "are in vidprune.labels.label_names(...)"
+        )
     if len(labels) != model.config.num_labels:
         raise ValueError(
             f"labels holds {len(labels)} names, but the checkpoint's head has "

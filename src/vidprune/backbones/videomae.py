@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+from torch.nn import Linear
 from torch.nn.functional import linear
 
 from vidprune.backbones.base import Signal
@@ -75,7 +76,6 @@ class VideoMAEBackbone:
 
     def head_mean(self, block: int, normalised: Tensor, signal: Signal) -> Tensor:
         """Mean over heads, without opening the attention module."""
-        # Projections are linear, so the mean over heads is one projection with the mean weight.
         attention = self.model.videomae.encoder.layer[block].attention.attention
         projection = {
             "keys": attention.key,
@@ -83,6 +83,10 @@ class VideoMAEBackbone:
             "values": attention.value,
         }[signal]
         heads = attention.num_attention_heads
+        if type(projection) is not Linear:
+            # Quantised, or with an adapter beside its weight: only it knows what it computes.
+            return projection(normalised).unflatten(-1, (heads, -1)).mean(-2)
+        # It is linear, so the mean over heads is one projection with the mean weight.
         weight = projection.weight.unflatten(0, (heads, -1)).mean(0)
         bias = projection.bias
         return linear(normalised, weight, None if bias is None else bias.view(heads, -1).mean(0))

@@ -18,7 +18,7 @@ from vidprune.metrics import divergence, mean_probabilities
 from vidprune.model import prune
 from vidprune.parallel import Process
 from vidprune.picture import Row, draw_kept
-from vidprune.prepare import Sampling, protocol_for
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.report import Demo, DemoRow, Report
 from vidprune.runs import RunFolder, write_atomically
 from vidprune.video import Sample, read_list, read_views
@@ -36,7 +36,7 @@ _PICTURED = ("sta:r=32", "random:r=32")
 # Far from the seeds of training, so that the model has seen none of these clips.
 CLIP_SEED = 900_000_000
 _BATCH_SIZE = 16
-_TIMED_BATCHES = 10
+_TIMED_BATCHES = 14
 
 
 def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo:
@@ -98,7 +98,7 @@ def _demo_row(report: Report, predicted: Tensor, dense: Tensor, rate: float) -> 
 
 
 def _classifier(model: PreTrainedModel, reducer: str) -> Classifier:
-    protocol = protocol_for(model, Sampling())
+    protocol = protocol_for(model, ViewOptions())
     return Classifier(prune(model, reducer), protocol, batch_size=_BATCH_SIZE)
 
 
@@ -113,21 +113,27 @@ def _evaluate(classifier: Classifier, samples: Sequence[Sample], output: Path) -
 def clips_per_second(classifiers: Sequence[Classifier], samples: Sequence[Sample]) -> list[float]:
     """Clips that each takes per second, preprocessing included and decoding not.
 
-    They run in turn on the same batches, so that what else the machine does falls on all alike;
-    the median over the batches counts.
+    They run in turn on the same batches, each in every place of the turn, so that what else the
+    machine does falls on all alike; the median over the batches counts.
     """
     seconds: list[list[float]] = [[] for _ in classifiers]
-    for batch in range(_TIMED_BATCHES + 1):
-        step = max(1, len(samples) // _BATCH_SIZE)
-        places = range(batch, batch + step * _BATCH_SIZE, step)
-        chosen = [samples[place % len(samples)] for place in places]
-        clips, keys = _batch(chosen, classifiers[0])
-        for taken, classifier in zip(seconds, classifiers, strict=True):
+    for number, (clips, keys) in enumerate(_timed_batches(classifiers[0], samples)):
+        for place in range(len(classifiers)):
+            turn = (number + place) % len(classifiers)
             started = time.perf_counter()
-            classifier(clips, keys)
-            taken.append(time.perf_counter() - started)
+            classifiers[turn](clips, keys)
+            seconds[turn].append(time.perf_counter() - started)
     # The first batch warms up.
     return [_BATCH_SIZE / median(taken[1:]) for taken in seconds]
+
+
+def _timed_batches(
+    classifier: Classifier, samples: Sequence[Sample]
+) -> list[tuple[Tensor, Tensor]]:
+    """Batches from all over the samples, decoded beforehand."""
+    step = max(len(samples) // _BATCH_SIZE, 1)
+    starts = [number % len(samples) for number in range(_TIMED_BATCHES + 1)]
+    return [_batch(samples[start::step][:_BATCH_SIZE], classifier) for start in starts]
 
 
 def _batch(samples: Sequence[Sample], classifier: Classifier) -> tuple[Tensor, Tensor]:

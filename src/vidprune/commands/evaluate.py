@@ -44,6 +44,7 @@ class Tally:
 
     samples: dict[str, Sample]
     views_per_video: int
+    not_finite: list[str] = field(default_factory=list)
     ranks: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     _videos_by_rank: Counter[int] = field(default_factory=Counter)
@@ -57,6 +58,8 @@ class Tally:
             stacked = torch.stack([views[index] for index in sorted(views)])
             rank = rank_of(self.samples[name].label, mean_probabilities(stacked))
             self.ranks[name] = rank
+            if not stacked.isfinite().all():
+                self.not_finite.append(name)
             self._videos_by_rank[rank] += 1
             del self._pending[name]
 
@@ -95,6 +98,7 @@ def evaluate(
     output: Path,
     checkpoint: str,
     data: str,
+    command: str = "",
     workers: int | None = None,
     strict: bool = False,
     restart: bool = False,
@@ -105,9 +109,9 @@ def evaluate(
     """Evaluate, and write `run.json`, `views.jsonl` and `report.json` into `output`.
 
     A run that was cut off goes on where it stopped. Under torchrun every process does its share
-    and the first one reports; the others return None. `checkpoint` and `data` are how the report
-    names what was evaluated. `workers` decode for each process (None: the cores of its machine
-    are shared out). `observe` is told after every video.
+    and the first one reports; the others return None. `checkpoint`, `data` and `command` are how
+    the report names what was evaluated. `workers` decode for each process (None: the cores of its
+    machine are shared out). `observe` is told after every video.
 
     A video that cannot be read is named in the report and left out; `strict` raises
     UnreadableVideo instead. Raises ValueError for labels outside the head's classes and
@@ -129,7 +133,8 @@ def evaluate(
     shares = process.gather((tally.unreadable, len(requests) - len(tally.unreadable), seconds))
     if not process.reports:
         return None
-    report = _report(classifier, samples, folder, shares, checkpoint, data, process)
+    named = {"checkpoint": checkpoint, "data": data, "command": command}
+    report = _report(classifier, samples, folder, shares, named)
     if parquet:
         write_parquet(output / "views.parquet", folder.rows())
     write_atomically(output / "report.json", report.to_json())
@@ -190,17 +195,17 @@ def _report(
     samples: Sequence[Sample],
     folder: RunFolder,
     shares: Sequence[tuple[dict[str, str], int, float]],
-    checkpoint: str,
-    data: str,
-    process: Process,
+    named: dict[str, Any],
 ) -> Report:
     views = range(len(classifier.protocol.views))
     folder.gather((sample.name, view) for sample in samples for view in views)
-    found = _tally(folder, samples, classifier.protocol).progress.accuracy
+    tally = _tally(folder, samples, classifier.protocol)
     reasons = {name: reason for unreadable, _, _ in shares for name, reason in unreadable.items()}
     done, seconds = sum(share[1] for share in shares), max(share[2] for share in shares)
     return Report(
-        **asdict(found),
+        **asdict(tally.progress.accuracy),
+        **named,
+        not_finite=tuple(tally.not_finite),
         unreadable=tuple(
             {"path": sample.name, "reason": reasons[sample.name]}
             for sample in samples
@@ -210,19 +215,17 @@ def _report(
         views_per_video=len(views),
         videos_per_second=done / seconds if done else None,
         reducer=_reducer(classifier.model),
-        checkpoint=checkpoint,
         protocol=asdict(classifier.protocol),
-        data=data,
         dtype=_dtype(classifier.model),
         batch_size=classifier.batch_size,
-        processes=process.count,
+        processes=len(shares),
         environment=environment(classifier.device),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def _settings(classifier: Classifier, samples: Sequence[Sample], checkpoint: str) -> dict[str, Any]:
-    """What makes two runs the same: their rows may stand in one file."""
+    """What makes two runs the same, so that their rows may stand in one file."""
     listed = "\n".join(f"{sample.name} {sample.label}" for sample in samples)
     return {
         "checkpoint": checkpoint,

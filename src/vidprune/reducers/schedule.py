@@ -133,7 +133,7 @@ class GroupSchedule:
             if not isinstance(self.r, int) or isinstance(self.r, bool) or self.r < 0:
                 raise ValueError(
                     f"r={self.r!r} must be a whole number of at least 0: the tokens dropped per "
-                    "temporal position, such as r=64"
+                    "temporal position, such as r=64 (or give an explicit schedule)"
                 )
         elif self.r is not None:
             raise ValueError(
@@ -176,8 +176,8 @@ class GroupSchedule:
         blocks = self.blocks or spread_blocks(depth, self.num_stages)
         if len(set(blocks)) < len(blocks) or blocks[-1] >= depth:
             raise ValueError(
-                f"{self.num_stages} stages after blocks {', '.join(map(str, blocks))} do not fit "
-                f"a model of {depth} blocks (0 to {depth - 1}); choose other blocks or fewer stages"
+                f"{self.num_stages} stages after blocks {', '.join(map(str, blocks[:8]))}"
+                f"{', ...' if len(blocks) > 8 else ''} do not fit a model of {depth} blocks (0 to {depth - 1}); choose other blocks or fewer stages"
             )
         return plan_stages(blocks=blocks, grid=grid, drops=drops)
 
@@ -187,6 +187,6 @@ def _whole_numbers(name: str, value: object) -> tuple[int, ...]:
     if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(
             f"{name}={value!r} must list whole numbers of at least 0, one per stage, such as "
-            f"{name}=(64, 32, 16)"
+            f"{name}={'(0, 4, 8)' if name == 'blocks' else '(64, 32, 16)'}"
         )
     return numbers

@@ -20,7 +20,11 @@ def parse(text: str) -> Reducer | None:
     Raises ValueError that lists what is known where something is not.
     """
     name, _, rest = text.strip().partition(":")
-    if name == NONE and not rest:
+    if name == NONE:
+        if rest:
+            raise ValueError(
+                f"reducer {NONE} takes no options, but {rest!r} is given; leave it out"
+            )
         return None
     if name not in REDUCERS:
         known = ", ".join([NONE, *REDUCERS])
@@ -37,10 +41,12 @@ def parse(text: str) -> Reducer | None:
 
 
 def describe(reducer: Reducer | None) -> str:
-    """The shortest text that `parse` turns back into `reducer`."""
+    """The shortest text that `parse` turns back into `reducer`; its repr where it has no name."""
     if reducer is None:
         return NONE
-    name = next(name for name, kind in REDUCERS.items() if type(reducer) is kind)
+    name = next((name for name, kind in REDUCERS.items() if type(reducer) is kind), None)
+    if name is None:
+        return repr(reducer)
     options = [
         f"{field.name}={_written(getattr(reducer, field.name))}"
         for field in fields(reducer)  # type: ignore[arg-type]

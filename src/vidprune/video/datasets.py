@@ -7,7 +7,7 @@ is read, and the rest goes on.
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,18 +104,24 @@ def class_names(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(name for name in entries if not name.startswith("."))
 
 
-def read_class_folders(folder: str | os.PathLike[str]) -> tuple[Sample, ...]:
+def read_class_folders(
+    folder: str | os.PathLike[str], *, classes: Sequence[str | None] | None = None
+) -> tuple[Sample, ...]:
     """Read a folder that holds one folder of videos for each class.
 
-    Labels are positions in `class_names`; files count by their ending (VIDEO_SUFFIXES), at any
+    `classes` are the names of a model's classes in order, each None where it has none. Folders
+    are found among them by name, whatever the case and with underscores for spaces, so that a
+    part of the classes can be evaluated too. Where classes have no names, or none are given,
+    labels are positions in `class_names`. Files count by their ending (VIDEO_SUFFIXES), at any
     depth; order is natural (clip2 before clip10).
 
-    Raises ValueError where no class folder holds a video.
+    Raises ValueError where a folder is none of the classes, where classes without names are not
+    as many as the folders, and where no class folder holds a video.
     """
     folder = Path(folder)
     samples = tuple(
         Sample(path, label, path.relative_to(folder).as_posix())
-        for label, name in enumerate(class_names(folder))
+        for name, label in _labels(folder, classes).items()
         for path in _videos_under(folder / name)
     )
     if not samples:
@@ -126,8 +132,43 @@ def read_class_folders(folder: str | os.PathLike[str]) -> tuple[Sample, ...]:
     return samples
 
 
-def read_dataset(data: str | os.PathLike[str], *, split: str = "test") -> tuple[Sample, ...]:
+def _labels(folder: Path, classes: Sequence[str | None] | None) -> dict[str, int]:
+    """The label of each class folder."""
+    names = class_names(folder)
+    if not names:
+        return {}
+    if classes is None or not any(classes):
+        if classes is not None and len(names) != len(classes):
+            raise ValueError(
+                f"{folder} holds {len(names)} class folders, but the model has {len(classes)} "
+                "classes without names, so that their order says nothing; name the classes "
+                "(labels), or give a list file"
+            )
+        return {name: label for label, name in enumerate(names)}
+    known = {_plain(name): label for label, name in enumerate(classes) if name}
+    if strangers := [name for name in names if _plain(name) not in known]:
+        raise ValueError(
+            f"{folder}: {', '.join(strangers[:4])}{', ...' if len(strangers) > 4 else ''} is none "
+            f"of the model's classes (such as {', '.join(filter(None, classes[:3]))}); name "
+            "folders after classes, name the classes (labels), or give a list file"
+        )
+    return {name: known[_plain(name)] for name in names}
+
+
+def _plain(name: str) -> str:
+    """A class name without what differs between folders and lists."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def read_dataset(
+    data: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    classes: Sequence[str | None] | None = None,
+) -> tuple[Sample, ...]:
     """Read labelled videos from a list file, a folder with `<split>.csv`, or class folders.
+
+    `classes` gives class folders their labels (see `read_class_folders`); lists have their own.
 
     Raises FileNotFoundError where `data` does not exist, and ValueError as `read_list` and
     `read_class_folders` do.
@@ -138,7 +179,9 @@ def read_dataset(data: str | os.PathLike[str], *, split: str = "test") -> tuple[
     if not data.is_dir():
         return read_list(data)
     in_folder = data / f"{split}.csv"
-    return read_list(in_folder) if in_folder.exists() else read_class_folders(data)
+    if in_folder.exists():
+        return read_list(in_folder)
+    return read_class_folders(data, classes=classes)
 
 
 def expand_inputs(inputs: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
