@@ -146,9 +146,9 @@ WRONG = [
     wrong(
         "config missing",
         *("--model", "{job}/bad/small.pth", "--config", "{job}/no.json"),
-        says=("no.json: No such file",),
+        says=("no.json' is no file",),
     ),
-    wrong("config a folder", "--config", "{job}/bad/folder", says=("folder: Is a directory",)),
+    wrong("config a folder", "--config", "{job}/bad/folder", says=("folder' is no file",)),
     wrong(
         "labels missing", "--labels", "{job}/no.txt", says=("labels='", "no.txt'", "kinetics400")
     ),

@@ -74,7 +74,7 @@ def load_model(
 def _config_file(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
-            f"config={str(path)!r} does not exist; give a VideoMAEConfig's JSON"
+            f"config={str(path)!r} is no file; give the JSON file of a VideoMAEConfig"
         )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

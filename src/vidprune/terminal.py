@@ -21,9 +21,8 @@ def prediction_table(predictions: Iterable[Prediction]) -> Table:
         if prediction.error is not None:
             table.add_row(video, Text(prediction.error, style="red"), "")
         for place, guess in enumerate(prediction.top):
-            table.add_row(
-                "" if place else video, Text(_shown(guess.name)), f"{guess.probability:.3f}"
-            )
+            name = Text(_shown(guess.name))
+            table.add_row("" if place else video, name, f"{guess.probability:.3f}")
         table.add_section()
     return table
 
@@ -59,7 +58,7 @@ def demo_table(found: Demo) -> Table:
         pad_edge=False,
         title=f"{found.num_clips} generated clips that the model has not seen",
         caption=f"{hardware(found.environment)}, {found.dtype}, batch {found.batch_size}; forward "
-        "passes timed in turn. Same class: as the dense model's first. KL: with its standard error.",
+        "passes timed in turn. Same class: as the dense model. KL: with its standard error.",
     )
     for row in found.rows:
         table.add_row(

@@ -425,7 +425,7 @@ def test_a_folder_says_its_own_size(tmp_path: Path, options: dict[str, Any]) -> 
 
 
 def test_a_folder_without_a_config_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder with a config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is a folder with no config\.json"):
         load(tmp_path)
 
 

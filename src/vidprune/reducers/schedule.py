@@ -175,9 +175,10 @@ class GroupSchedule:
             return ()
         blocks = self.blocks or spread_blocks(depth, self.num_stages)
         if len(set(blocks)) < len(blocks) or blocks[-1] >= depth:
+            shown = ", ".join(map(str, blocks[:8])) + (", ..." if len(blocks) > 8 else "")
             raise ValueError(
-                f"{self.num_stages} stages after blocks {', '.join(map(str, blocks[:8]))}"
-                f"{', ...' if len(blocks) > 8 else ''} do not fit a model of {depth} blocks (0 to {depth - 1}); choose other blocks or fewer stages"
+                f"{self.num_stages} stages after blocks {shown} do not fit a model of {depth} "
+                f"blocks (0 to {depth - 1}); choose other blocks or fewer stages"
             )
         return plan_stages(blocks=blocks, grid=grid, drops=drops)
 

@@ -22,9 +22,7 @@ def parse(text: str) -> Reducer | None:
     name, _, rest = text.strip().partition(":")
     if name == NONE:
         if rest:
-            raise ValueError(
-                f"reducer {NONE} takes no options, but {rest!r} is given; leave it out"
-            )
+            raise ValueError(f"reducer {NONE} takes no options; leave {rest!r} out")
         return None
     if name not in REDUCERS:
         known = ", ".join([NONE, *REDUCERS])
