@@ -45,7 +45,7 @@ def report_table(report: Report) -> Table:
     return table
 
 
-_DEMO_COLUMNS = ("top-1", "change", "same class", "KL to dense", "GMACs", "clips/s")
+_DEMO_COLUMNS = ("top-1", "change", "same", "KL to dense", "GMACs", "clips/s")
 
 
 def demo_table(found: Demo) -> Table:
@@ -58,7 +58,7 @@ def demo_table(found: Demo) -> Table:
         pad_edge=False,
         title=f"{found.num_clips} generated clips that the model has not seen",
         caption=f"{hardware(found.environment)}, {found.dtype}, batch {found.batch_size}; forward "
-        "passes timed in turn. Same class: as the dense model. KL: with its standard error.",
+        "passes timed in turn. Same: the class that dense gives. KL: with its standard error.",
     )
     for row in found.rows:
         table.add_row(
