@@ -3,16 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-gpu lint clean
 
 demo: .venv/.installed
 	$(BIN)/vidprune demo --output demo-output
 
 test: .venv/.tested
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-slow: .venv/.tested
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: .venv/.tested
+	$(BIN)/python -m pytest -m gpu
 
 lint: .venv/.tested
 	$(BIN)/ruff check

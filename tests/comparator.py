@@ -1,4 +1,4 @@
-"""The one comparator that decides whether a selection is STA's (design.md, invariant 1).
+"""The one comparator that decides whether a selection is STA's.
 
 Note [near ties]: two tokens whose float64 scores differ by at most ``tolerance`` of the score's
 scale may stand in either order, and either may be the last to stay; every other pair is bound.

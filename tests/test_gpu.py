@@ -1,0 +1,73 @@
+"""The same on an accelerator: `make test-gpu`, which fails where there is none.
+
+VIDPRUNE_TEST_DEVICE names another device than cuda.
+"""
+
+import os
+
+import pytest
+import torch
+
+import vidprune
+from comparator import assert_same_selection
+from tiny_videomae import clips, tiny_videomae
+from vidprune.inference import Classifier
+from vidprune.reducers.sta import select
+from vidprune.video import Protocol
+
+pytestmark = pytest.mark.gpu
+DEVICE = os.environ.get("VIDPRUNE_TEST_DEVICE", "cuda")
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nothing_dropped_is_the_original_bit_for_bit(dtype):
+    model = tiny_videomae().to(DEVICE, dtype)
+    pixels = clips(3).to(DEVICE, dtype)
+    with torch.inference_mode():
+        found = vidprune.prune(model, vidprune.STA(r=0))(pixels).logits
+        assert torch.equal(found, model(pixels).logits)
+
+
+@pytest.mark.parametrize(
+    ("groups", "drop", "backward"), [(8, 64, False), (4, 30, True), (1, 7, False)]
+)
+def test_a_selection_is_that_of_float64_on_the_cpu(groups, drop, backward):
+    generator = torch.Generator().manual_seed(groups)
+    tokens, keys = (torch.randn(2, 784, width, generator=generator) for width in (32, 16))
+    options = {"groups": groups, "drop": drop, "backward": backward}
+    found = select(tokens.to(DEVICE), keys.to(DEVICE), **options).cpu()
+    assert_same_selection(found, tokens, keys, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_pruned_forward_is_that_of_the_cpu(dtype):
+    model = tiny_videomae()
+    on_cpu = vidprune.prune(model, "random:r=5")(clips(2), return_trace=True)
+    pruned = vidprune.prune(tiny_videomae().to(DEVICE, dtype), "random:r=5")
+    keys = vidprune.model.pixel_keys(clips(2))
+    with torch.inference_mode():
+        found = pruned(clips(2).to(DEVICE, dtype), clip_keys=keys, return_trace=True)
+    assert all(map(torch.equal, on_cpu.trace.kept, (kept.cpu() for kept in found.trace.kept)))
+    loose = 1e-4 if dtype is torch.float32 else 0.1
+    assert torch.allclose(found.logits.float().cpu(), on_cpu.logits, atol=loose, rtol=loose)
+
+
+@pytest.mark.parametrize("reducer", ["sta:r=5", "random:r=5"])
+def test_it_compiles_as_one_graph(reducer):
+    torch._dynamo.reset()
+    pruned = vidprune.prune(tiny_videomae().to(DEVICE), reducer)
+    pixels = clips(2).to(DEVICE)
+    with torch.inference_mode():
+        compiled = torch.compile(pruned, fullgraph=True)(pixels).logits
+        assert torch.allclose(compiled, pruned(pixels).logits, atol=1e-3, rtol=1e-3)
+
+
+def test_a_clip_does_not_depend_on_its_neighbours():
+    protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
+    pruned = vidprune.prune(tiny_videomae(), "sta:r=5")
+    classifier = Classifier(pruned, protocol, batch_size=4, device=torch.device(DEVICE))
+    pixels = (clips(4) * 40 + 128).clamp(0, 255).to(torch.uint8)
+    keys = torch.arange(4)
+    alone = torch.cat([classifier(pixels[i : i + 1], keys[i : i + 1]) for i in range(4)])
+    assert torch.equal(classifier(pixels, keys), alone)
