@@ -70,7 +70,8 @@ def demo_model() -> str:
     )
     lines = [
         f"On {found['clips']} fresh clips, written as H.264 files and read back "
-        f"({found['hardware']}, {found['dtype']}, batch {found['batch_size']}, {found['date']}: `{found['command']}`):",
+        f"({found['hardware']}, {found['dtype']}, batch {found['batch_size']}, {found['date']}: "
+        f"`{found['command']}`):",
         "",
         *("| shown to the model | top-1, % |", "|---|--:|"),
         *(f"| {what} | {top1} |" for what, top1 in shown),
