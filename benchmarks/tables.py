@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vidprune.report import Demo, DemoRow, hardware
 
@@ -86,7 +87,47 @@ def demo_model() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"demo": demo, "demo-model": demo_model}
+def positions() -> str:
+    """The demo's model on clips of other sizes, by how its position table is made to fit."""
+    lines = ["| clips | interpolate | recompute |", "|---|--:|--:|"]
+    for name, clips in (("96", "16 frames of 96 pixels"), ("8", "8 frames of 64 pixels")):
+        pair = [_report(f"positions/{name}-{rule}") for rule in ("interpolate", "recompute")]
+        shown = " | ".join(f"{found['top1']:.1f} %" for found in pair)
+        lines.append(f"| {clips} | {shown} |")
+    dense = Demo.from_json((RESULTS / "demo.json").read_text("utf-8")).rows[0]
+    return "\n".join([*lines, "", f"{_ran(pair[0])}; its own size: {dense.top1:.1f} %.", ""])
+
+
+def jhmdb() -> str:
+    """A linear probe on J-HMDB, dense and pruned."""
+    dense = _report("jhmdb_split1/none")
+    lines = ["| reducer | top-1 | top-5 | GMACs per view |", "|---|--:|--:|--:|"]
+    for reducer in ("none", *(f"{name}:r={r}" for r in (16, 24, 32) for name in ("sta", "random"))):
+        found = _report(f"jhmdb_split1/{reducer.replace(':', '-')}")
+        assert found["reducer"] == reducer
+        hits = f"{found['top1']:.1f} % | {found['top5']:.1f} %"
+        lines.append(f"| `{reducer}` | {hits} | {found['gmacs_per_view']:.2f} |")
+    return "\n".join([*lines, "", f"{_ran(dense)}; {dense['views_per_video']} views each.", ""])
+
+
+def _report(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+def _ran(found: dict[str, Any]) -> str:
+    return (
+        f"{found['num_videos']} videos; {hardware(found['environment'])}, {found['dtype']}, batch "
+        f"{found['batch_size']}, {found['date'][:10]}; such as `{found['command']}`"
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "demo-model": demo_model,
+    "jhmdb": jhmdb,
+    "positions": positions,
+}
 PAGES = (
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),

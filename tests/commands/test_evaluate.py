@@ -35,7 +35,7 @@ GOOD = [f"{number:02d}.mp4" for number in range(VIDEOS) if number != BROKEN]
 KEYS = [(name, view) for name in GOOD for view in range(VIEWS)]
 REDUCERS = ("none", "sta:r=4", "random:r=4")
 # What two runs of one job may differ in.
-OF_THE_MOMENT = {"date", "videos_per_second"}
+OF_THE_MOMENT = {"command", "date", "videos_per_second"}
 
 
 class Interrupted(Exception):
@@ -103,7 +103,7 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
 
 
 def lasting(output: Path) -> dict[str, Any]:
-    """What a report says apart from when and how fast."""
+    """What a report says apart from when, how fast and by which words."""
     report = json.loads((output / "report.json").read_text())
     return {name: value for name, value in report.items() if name not in OF_THE_MOMENT}
 
