@@ -349,6 +349,34 @@ def test_an_argument_that_means_nothing_here_is_refused(dense: PreTrainedModel) 
         prune(dense, STA(r=3))(clips(1), bool_masked_pos=torch.zeros(1, 128, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("reducer", [STA, 16, {"r": 3}])
+def test_what_is_no_reducer_is_refused(dense: PreTrainedModel, reducer: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no reducer; give one .* STA\(r=64\)"):
+        prune(dense, reducer)
+
+
+def test_a_model_over_several_devices_is_refused() -> None:
+    model = tiny_videomae()
+    model.hf_device_map = {"videomae": 0, "classifier": 1}
+    with pytest.raises(TypeError, match="spread over several devices"):
+        prune(model, STA(r=3))
+
+
+def test_clips_of_another_shape_are_refused_in_a_sentence(dense: PreTrainedModel) -> None:
+    with pytest.raises(ValueError, match=r"takes \(batch, 16, 3, 64, 64\)"):
+        prune(dense, STA(r=3))(clips(1, frames=8))
+
+
+def test_the_class_of_a_pruned_model_loads_as_dense(dense: PreTrainedModel, tmp_path: Path) -> None:
+    pruned = prune(dense, STA(r=3))
+    pruned.save_pretrained(tmp_path)
+    loaded = type(pruned).from_pretrained(tmp_path).eval()
+    pixels = clips(2)
+    with torch.no_grad():
+        assert torch.equal(loaded(pixels).logits, prune(unprune(loaded), None)(pixels).logits)
+    assert unprune(loaded) is loaded
+
+
 def test_a_reducer_that_does_not_fit_is_refused_before_anything_runs(
     dense: PreTrainedModel,
 ) -> None:

@@ -231,4 +231,6 @@ def unprune(model: PreTrainedModel) -> PreTrainedModel:
 @cache
 def _pruned_class(kind: type) -> Any:
     """`kind` with the pruned forward. It keeps its name, by which pipelines know models."""
+    if issubclass(kind, Pruned):
+        return kind
     return type(kind.__name__, (Pruned, kind), {"__doc__": Pruned.__doc__})

@@ -67,6 +67,24 @@ def test_head_mean_is_the_mean_over_heads_of_what_attention_computes(
         tokens = backbone.feed_forward(block, tokens)
 
 
+class WithAdapter(torch.nn.Linear):
+    """A projection whose weight alone does not tell what it computes, as with LoRA."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens) + tokens.roll(1, -1)
+
+
+@torch.no_grad()
+def test_head_mean_of_a_projection_that_is_more_than_its_weight() -> None:
+    model = tiny_videomae().double()
+    attention = model.videomae.encoder.layer[0].attention.attention
+    attention.key.__class__ = WithAdapter
+    backbone = adapt(model)
+    _, normalised = backbone.attend(0, backbone.embed(clips(2).double()))
+    mean = projected(model, 0, PARTS["keys"], clips(2).double()).mean(2)
+    torch.testing.assert_close(backbone.head_mean(0, normalised, "keys"), mean)
+
+
 def test_grid_counts_tubes_rows_and_columns() -> None:
     config = tiny_config(image_size=(64, 96), num_frames=12, tubelet_size=3)
     assert grid_of(config) == TokenGrid(frames=4, rows=4, columns=6)
