@@ -42,6 +42,12 @@ def test_names_are_shown_literally(name):
     assert name in shown(report_table(replace(REPORT, checkpoint=name)))
 
 
+def test_names_cannot_steer_the_terminal():
+    table = prediction_table([Prediction(video="a\x1b[31m\n.mp4", error="broken")])
+    assert "a\\x1b[31m\\n.mp4" in shown(table)
+    assert "\x1b" not in shown(table)
+
+
 def test_long_names_are_folded_and_not_cut():
     name = "/videos/" + "x" * 300 + ".mp4"
     for table in (

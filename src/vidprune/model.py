@@ -197,8 +197,8 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
     `.train()` on either reach both. `save_pretrained` saves the dense model, without the reducer.
 
-    Raises TypeError for a model that no backbone adapter knows, ValueError where the reducer does
-    not fit the model.
+    Raises TypeError for a model that no backbone adapter knows or that is spread over devices, and
+    for what is no reducer; ValueError where the reducer does not fit the model.
     """
     reducer = parse(reducer) if isinstance(reducer, str) else reducer
     if isinstance(reducer, type) or not (reducer is None or isinstance(reducer, Reducer)):
