@@ -7,19 +7,22 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from vidprune.demo.clips import CLASSES
 
-FLOW_BLOCK = 2  # block whose tokens must tell the velocity of what they show
-MOTION_BLOCKS = (5, 8, 11)  # blocks whose tokens must tell which motion they are part of
+
+def probed_blocks(depth: int) -> tuple[int, tuple[int, ...]]:
+    """The block whose tokens must tell the velocity of what they show, after a quarter of the
+    depth, and those whose tokens must tell which motion they are part of, after each later one."""
+    return depth // 4 - 1, tuple(quarter * depth // 4 - 1 for quarter in (2, 3, 4))
 
 
-def new_model() -> VideoMAEForVideoClassification:
-    """A VideoMAE of 2.4 million weights over 8x8x8 tokens, begun so that it sees motion."""
+def new_model(*, depth: int = 12) -> VideoMAEForVideoClassification:
+    """A VideoMAE over 8x8x8 tokens, 2.4 million weights at depth 12, begun so that it sees motion."""
     config = VideoMAEConfig(
         image_size=64,
         patch_size=8,
         num_frames=16,
         tubelet_size=2,
         hidden_size=128,
-        num_hidden_layers=12,
+        num_hidden_layers=depth,
         num_attention_heads=2,
         intermediate_size=512,
         layer_norm_eps=1e-6,
@@ -84,10 +87,11 @@ def drifting_gratings(count: int) -> torch.Tensor:
 class Probes(nn.Module):
     """Linear read-outs of single tokens that training needs and the finished model does not."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, depth: int):
         super().__init__()
+        self.flow_block, self.motion_blocks = probed_blocks(depth)
         self.flow = nn.Linear(width, 3)  # velocity x, velocity y, and whether an actor is there
-        self.motion = nn.ModuleList(nn.Linear(width, len(CLASSES) + 1) for _ in MOTION_BLOCKS)
+        self.motion = nn.ModuleList(nn.Linear(width, len(CLASSES) + 1) for _ in self.motion_blocks)
 
 
 def predict(
@@ -106,6 +110,6 @@ def predict(
         seen.append(tokens)
     logits = model.classifier(model.fc_norm(tokens.mean(1)))
     motions = [
-        probe(seen[block]) for probe, block in zip(probes.motion, MOTION_BLOCKS, strict=True)
+        probe(seen[block]) for probe, block in zip(probes.motion, probes.motion_blocks, strict=True)
     ]
-    return logits, probes.flow(seen[FLOW_BLOCK]), motions
+    return logits, probes.flow(seen[probes.flow_block]), motions

@@ -116,10 +116,10 @@ def new_optimizers(model: nn.Module, probes: nn.Module) -> list[torch.optim.Opti
 class Run:
     """A training run: the model, its read-outs, the optimizers, and how far it has come."""
 
-    def __init__(self, output: Path, *, batch_size: int):
+    def __init__(self, output: Path, *, batch_size: int, depth: int):
         self.output, self.batch_size = output, batch_size
-        self.model = new_model()
-        self.probes = Probes(self.model.config.hidden_size)
+        self.model = new_model(depth=depth)
+        self.probes = Probes(self.model.config.hidden_size, depth)
         self.optimizers = new_optimizers(self.model, self.probes)
         self.base_rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.clips, self.seconds = 0, 0.0
@@ -235,11 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--batch-size", type=int, default=24, help="a multiple of 12")
+    parser.add_argument("--depth", type=int, default=12, help="blocks, at least 4")
     parser.add_argument("--save-every-seconds", type=float, default=180)
     parser.add_argument("--scale", type=float, default=1.0, help="of every stage's length")
     options = parser.parse_args()
     torch.manual_seed(0)
-    run = Run(options.output, batch_size=options.batch_size)
+    run = Run(options.output, batch_size=options.batch_size, depth=options.depth)
     run.resume()
     start = 0
     for stage in STAGES:

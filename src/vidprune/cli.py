@@ -1,4 +1,4 @@
-"""The command line: the one place that parses arguments, prints and exits."""
+"""The command line: the one place that prints and exits; `arguments` says what it takes."""
 
 import argparse
 import json
@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
+
+from vidprune.arguments import USAGE, parser
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vidprune.inference import Classifier
     from vidprune.report import Prediction
 
-FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+FAILURE, INTERRUPTED = 1, 130
 
 # Errors about the arguments themselves; whatever else goes wrong is a failure.
 _ARGUMENT_ERRORS = (
@@ -35,7 +36,7 @@ _ARGUMENT_ERRORS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 for a failure, 2 for wrong arguments."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(argv)
+    arguments = parser(RUNS).parse_args(argv)
     arguments.command = shlex.join(["vidprune", *argv])
     if not arguments.debug:
         _quieten_libraries()
@@ -222,146 +223,4 @@ def _console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"vidprune: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="vidprune",
-        description="Video transformers made cheaper to run, without training.",
-    )
-    parser.add_argument("--version", action="version", version=f"vidprune {version('vidprune')}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    for add in (_add_predict, _add_evaluate, _add_demo):
-        add(verbs).add_argument(
-            "--debug", action="store_true", help="show tracebacks and what libraries say"
-        )
-    return parser
-
-
-def _add_predict(verbs: Any) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(
-        "predict",
-        help="the most likely classes of videos",
-        description="Classify videos, dense or pruned. Videos that cannot be read are named, the "
-        "others go on, and the exit status is 1.",
-    )
-    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder or glob pattern")
-    _add_model(verb)
-    _add_views(verb)
-    verb.add_argument("--top-k", type=int, default=5, metavar="K", help="classes shown (5)")
-    verb.add_argument("--json", action="store_true", help="one JSON object per input, in order")
-    verb.set_defaults(run=_predict)
-    return verb
-
-
-def _add_evaluate(verbs: Any) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(
-        "evaluate",
-        help="top-1 and top-5 on labelled videos",
-        description="Evaluate a model, dense or pruned. The output folder gets report.json and "
-        "views.jsonl (logits of every view); the same command takes up a run that was cut off, "
-        "and under torchrun (torchrun -m vidprune evaluate ...) every process does its share.",
-    )
-    verb.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="list file of `path label` lines, folder with such a test.csv, or folder of folders "
-        "named after the classes",
-    )
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
-    _add_model(verb)
-    _add_views(verb)
-    verb.add_argument(
-        "--strict", action="store_true", help="stop at the first video that cannot be read"
-    )
-    verb.add_argument(
-        "--restart", action="store_true", help="discard what the output folder holds of a run"
-    )
-    verb.add_argument("--parquet", action="store_true", help="also write views.parquet")
-    verb.add_argument(
-        "--tensorboard", action="store_true", help="also write scalars to DIR/tensorboard"
-    )
-    verb.set_defaults(run=_evaluate)
-    return verb
-
-
-def _add_demo(verbs: Any) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(
-        "demo",
-        help="see pruning at work on generated clips, without any download",
-        description="Write small clips in which the class lies in the motion, evaluate the model "
-        "that ships with vidprune dense and pruned, and draw which tokens stayed.",
-    )
-    verb.add_argument(
-        "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="(demo-output)"
-    )
-    verb.add_argument(
-        "--per-class", type=int, default=40, metavar="N", help="clips of each class (40)"
-    )
-    verb.set_defaults(run=_demo)
-    return verb
-
-
-def _add_model(verb: argparse.ArgumentParser) -> None:
-    group = verb.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        required=True,
-        metavar="SOURCE",
-        help="Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), "
-        "name of an architecture for random weights, or `demo`",
-    )
-    group.add_argument("--arch", metavar="NAME", help="architecture of an original checkpoint")
-    group.add_argument(
-        "--config", type=Path, metavar="JSON", help="VideoMAEConfig of an original checkpoint"
-    )
-    group.add_argument(
-        "--reducer", default="none", metavar="SPEC", help="none, sta:r=64, random:r=64, ... (none)"
-    )
-    group.add_argument(
-        "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"
-    )
-    group.add_argument(
-        "--positions",
-        choices=("interpolate", "recompute"),
-        default="interpolate",
-        help="position table at other sizes than the checkpoint's (interpolate)",
-    )
-    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
-    group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
-    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
-    group.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (one per core)"
-    )
-
-
-def _add_views(verb: argparse.ArgumentParser) -> None:
-    group = verb.add_argument_group(
-        "views", "a preset, and options that replace its parts; frames and size also fit the model"
-    )
-    group.add_argument(
-        "--protocol",
-        metavar="NAME",
-        help="k400 (5x3 views), ssv2 (2x3), ucf101, hmdb51 or single (what the checkpoint "
-        "records, else single)",
-    )
-    group.add_argument(
-        "--sampling",
-        choices=("dense", "segment"),
-        help="every stride-th frame, or one from each equal part of the video",
-    )
-    for name, what in (
-        ("segments", "clips along time"),
-        ("crops", "squares along the longer side"),
-        ("stride", "frames between neighbours of a dense clip"),
-        ("frames", "frames of a clip"),
-        ("size", "pixels of a square"),
-    ):
-        group.add_argument(f"--{name}", type=int, metavar="N", help=what)
+RUNS = {"predict": _predict, "evaluate": _evaluate, "demo": _demo}

@@ -1,0 +1,162 @@
+"""What the command line takes: one parser per verb, and the options that verbs share."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+USAGE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the status of wrong arguments."""
+        self.exit(USAGE, f"vidprune: {message}; see {self.prog} --help\n")
+
+
+def parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
+    """The whole command line; `runs` is what each verb of `VERBS` does, left in `run`."""
+    whole = Parser(
+        prog="vidprune",
+        description="Video transformers made cheaper to run, without training.",
+    )
+    whole.add_argument("--version", action="version", version=f"vidprune {version('vidprune')}")
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    for name, add in VERBS.items():
+        verb = add(verbs)
+        verb.add_argument(
+            "--debug", action="store_true", help="show tracebacks and what libraries say"
+        )
+        verb.set_defaults(run=runs[name])
+    return whole
+
+
+def _add_predict(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "predict",
+        help="the most likely classes of videos",
+        description="Classify videos, dense or pruned. Videos that cannot be read are named, the "
+        "others go on, and the exit status is 1.",
+    )
+    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder or glob pattern")
+    _add_model(verb)
+    _add_views(verb)
+    verb.add_argument("--top-k", type=int, default=5, metavar="K", help="classes shown (5)")
+    verb.add_argument("--json", action="store_true", help="one JSON object per input, in order")
+    return verb
+
+
+def _add_evaluate(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "evaluate",
+        help="top-1 and top-5 on labelled videos",
+        description="Evaluate a model, dense or pruned. The output folder gets report.json and "
+        "views.jsonl (logits of every view); the same command takes up a run that was cut off, "
+        "and under torchrun (torchrun -m vidprune evaluate ...) every process does its share.",
+    )
+    verb.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="list file of `path label` lines, folder with such a test.csv, or folder of folders "
+        "named after the classes",
+    )
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
+    _add_model(verb)
+    _add_views(verb)
+    verb.add_argument(
+        "--strict", action="store_true", help="stop at the first video that cannot be read"
+    )
+    verb.add_argument(
+        "--restart", action="store_true", help="discard what the output folder holds of a run"
+    )
+    verb.add_argument("--parquet", action="store_true", help="also write views.parquet")
+    verb.add_argument(
+        "--tensorboard", action="store_true", help="also write scalars to DIR/tensorboard"
+    )
+    return verb
+
+
+def _add_demo(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "demo",
+        help="see pruning at work on generated clips, without any download",
+        description="Write small clips in which the class lies in the motion, evaluate the model "
+        "that ships with vidprune dense and pruned, and draw which tokens stayed.",
+    )
+    verb.add_argument(
+        "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="(demo-output)"
+    )
+    verb.add_argument(
+        "--per-class", type=int, default=40, metavar="N", help="clips of each class (40)"
+    )
+    return verb
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        required=True,
+        metavar="SOURCE",
+        help="Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), "
+        "name of an architecture for random weights, or `demo`",
+    )
+    group.add_argument("--arch", metavar="NAME", help="architecture of an original checkpoint")
+    group.add_argument(
+        "--config", type=Path, metavar="JSON", help="VideoMAEConfig of an original checkpoint"
+    )
+    group.add_argument(
+        "--reducer", default="none", metavar="SPEC", help="none, sta:r=64, random:r=64, ... (none)"
+    )
+    group.add_argument(
+        "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"
+    )
+    group.add_argument(
+        "--positions",
+        choices=("interpolate", "recompute"),
+        default="interpolate",
+        help="position table at other sizes than the checkpoint's (interpolate)",
+    )
+    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
+    group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
+    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (one per core)"
+    )
+
+
+def _add_views(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group(
+        "views", "a preset, and options that replace its parts; frames and size also fit the model"
+    )
+    group.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="k400 (5x3 views), ssv2 (2x3), ucf101, hmdb51 or single (what the checkpoint "
+        "records, else single)",
+    )
+    group.add_argument(
+        "--sampling",
+        choices=("dense", "segment"),
+        help="every stride-th frame, or one from each equal part of the video",
+    )
+    for name, what in (
+        ("segments", "clips along time"),
+        ("crops", "squares along the longer side"),
+        ("stride", "frames between neighbours of a dense clip"),
+        ("frames", "frames of a clip"),
+        ("size", "pixels of a square"),
+    ):
+        group.add_argument(f"--{name}", type=int, metavar="N", help=what)
+
+
+VERBS: dict[str, Callable[[Any], argparse.ArgumentParser]] = {
+    "predict": _add_predict,
+    "evaluate": _add_evaluate,
+    "demo": _add_demo,
+}
