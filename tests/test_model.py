@@ -1,6 +1,7 @@
 """The forward loop: where pruning acts, what it leaves alone, and the company it keeps."""
 
 import copy
+import itertools
 import logging
 import pickle
 from collections.abc import Callable, Iterator
@@ -22,9 +23,9 @@ from reducers import sta_by_loops
 from tiny_videomae import clips, tiny_videomae
 from vidprune.layout import Layout, TokenGrid
 from vidprune.model import Pruned, pixel_keys, prune, unprune
-from vidprune.reducers.base import Need, Place, Reducer, Reduction, Signals
+from vidprune.reducers.base import Need, Reducer, Reduction, Signals
 from vidprune.reducers.baselines import Random
-from vidprune.reducers.schedule import Stage
+from vidprune.reducers.schedule import Place, Stage
 from vidprune.reducers.spec import describe
 from vidprune.reducers.sta import STA
 
@@ -56,7 +57,16 @@ class Largest:
         stages, entering = [], grid.tokens
         for index, block in enumerate(self.blocks):
             drop = entering // 2
-            stages.append(Stage(index=index, block=block, groups=1, entering=entering, drop=drop))
+            stages.append(
+                Stage(
+                    index=index,
+                    block=block,
+                    groups=1,
+                    entering=entering,
+                    drop=drop,
+                    place=self.place,
+                )
+            )
             entering -= drop
         return tuple(stages)
 
@@ -118,6 +128,9 @@ def test_sta_acts_on_block_outputs_as_a_naive_forward_does(
 def test_a_reducer_acts_at_its_place_in_the_block(dense: PreTrainedModel, place: Place) -> None:
     tokens, stages = dense.videomae.embeddings(clips(2), None), []
     for index, layer in enumerate(dense.videomae.encoder.layer):
+        if index in (1, 3) and place is Place.BEFORE_BLOCK:
+            stages.append(largest(tokens).tolist())
+            tokens = gathered(tokens, stages[-1])
         tokens = layer.attention(layer.layernorm_before(tokens)) + tokens
         if index in (1, 3) and place is Place.AFTER_ATTENTION:
             stages.append(largest(tokens).tolist())
@@ -132,9 +145,10 @@ def test_a_reducer_acts_at_its_place_in_the_block(dense: PreTrainedModel, place:
     torch.testing.assert_close(output.logits, logits, rtol=1e-5, atol=1e-6)
 
 
-def test_the_two_places_differ(dense: PreTrainedModel) -> None:
+def test_the_places_differ(dense: PreTrainedModel) -> None:
     logits = [prune(dense, Largest(blocks=(1,), place=place))(clips(1)).logits for place in Place]
-    assert not torch.allclose(*logits, atol=1e-4)
+    for one, other in itertools.combinations(logits, 2):
+        assert not torch.allclose(one, other, atol=1e-4)
 
 
 # The trace.

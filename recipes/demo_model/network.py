@@ -15,7 +15,7 @@ def probed_blocks(depth: int) -> tuple[int, tuple[int, ...]]:
 
 
 def new_model(*, depth: int = 12) -> VideoMAEForVideoClassification:
-    """A VideoMAE over 8x8x8 tokens, 2.4 million weights at depth 12, begun so that it sees motion."""
+    """A VideoMAE over 8x8x8 tokens (2.4 million weights at depth 12), begun to see motion."""
     config = VideoMAEConfig(
         image_size=64,
         patch_size=8,

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from vidprune.backbones.checkpoints import load
     from vidprune.backbones.videomae_checkpoints import CheckpointError
     from vidprune.layout import Layout, TokenGrid
-    from vidprune.measure import gmacs_per_view
+    from vidprune.macs import gmacs_per_view
     from vidprune.model import PrunedOutput, Trace, prune, unprune
     from vidprune.prepare import ViewOptions, read_clip
-    from vidprune.reducers.base import Place, Reducer, Reduction, Signals
+    from vidprune.reducers.base import Reducer, Reduction, Signals
     from vidprune.reducers.baselines import Random
-    from vidprune.reducers.schedule import Stage
+    from vidprune.reducers.schedule import Place, Stage
     from vidprune.reducers.spec import parse as parse_reducer
     from vidprune.reducers.sta import STA
     from vidprune.video import UnreadableVideo
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "CheckpointError": "backbones.videomae_checkpoints",
     "Layout": "layout",
-    "Place": "reducers.base",
+    "Place": "reducers.schedule",
     "PrunedOutput": "model",
     "Random": "reducers.baselines",
     "Reducer": "reducers.base",
@@ -34,7 +34,7 @@ _WHERE = {
     "Stage": "reducers.schedule",
     "TokenGrid": "layout",
     "Trace": "model",
-    "gmacs_per_view": "measure",
+    "gmacs_per_view": "macs",
     "load": "backbones.checkpoints",
     "ViewOptions": "prepare",
     "UnreadableVideo": "video",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from vidprune.measure import usable_cores
+from vidprune.environment import usable_cores
 from vidprune.model import PrunedOutput, Trace
 from vidprune.video import Normalisation, Protocol, UnreadableVideo, normalise, read_views
 
@@ -103,19 +103,8 @@ class Classifier:
         cores), and batches are filled across videos. A video that cannot be read yields an
         Unreadable instead, and the rest goes on.
         """
-        waiting: list[_Waiting | Unreadable] = []
-        views = 0
-        for request, pixels in _read(requests, self.protocol, workers):
-            if isinstance(pixels, str):
-                waiting.append(Unreadable(request.name, pixels))
-                continue
-            for view in request.views:
-                waiting.append(_Waiting(request.name, view, pixels[view]))
-                views += 1
-                if views == self.batch_size:
-                    yield from self._outcomes(waiting)
-                    waiting, views = [], 0
-        yield from self._outcomes(waiting)
+        for (outcome,) in classify_with_each([self], requests, workers=workers):
+            yield outcome
 
     def _outcomes(
         self, waiting: Sequence["_Waiting | Unreadable"]
@@ -134,6 +123,26 @@ class Classifier:
         return self(clips, torch.tensor([clip_key(view.name, view.view) for view in views]))
 
 
+def classify_with_each(
+    classifiers: Sequence[Classifier], requests: Sequence[Request], *, workers: int | None = None
+) -> Iterator[tuple[ViewLogits | Unreadable, ...]]:
+    """What each classifier says of every view asked for, side by side; see `Classifier.classify`.
+
+    Videos are decoded once for all of them, and all are given the same batches. Raises ValueError
+    where they do not share one protocol and one batch size.
+    """
+    first = classifiers[0]
+    for other in classifiers[1:]:
+        if (other.protocol, other.batch_size) != (first.protocol, first.batch_size):
+            raise ValueError(
+                f"classifiers of {first.protocol} in batches of {first.batch_size} and of "
+                f"{other.protocol} in batches of {other.batch_size} cannot share one pass over "
+                "the videos; give them one protocol and one batch size"
+            )
+    for batch in _batches(requests, first, workers):
+        yield from zip(*(classifier._outcomes(batch) for classifier in classifiers), strict=True)
+
+
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     """A view (T, 3, S, S) uint8 that waits for its batch to fill."""
@@ -141,6 +150,25 @@ class _Waiting:
     name: str
     view: int
     pixels: Tensor
+
+
+def _batches(
+    requests: Sequence[Request], classifier: Classifier, workers: int | None
+) -> Iterator[list[_Waiting | Unreadable]]:
+    """As many views as a batch takes, and between them, in their place, what cannot be read."""
+    waiting: list[_Waiting | Unreadable] = []
+    views = 0
+    for request, pixels in _read(requests, classifier.protocol, workers):
+        if isinstance(pixels, str):
+            waiting.append(Unreadable(request.name, pixels))
+            continue
+        for view in request.views:
+            waiting.append(_Waiting(request.name, view, pixels[view]))
+            views += 1
+            if views == classifier.batch_size:
+                yield waiting
+                waiting, views = [], 0
+    yield waiting
 
 
 def clip_key(name: str, view: int) -> int:

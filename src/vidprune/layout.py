@@ -35,10 +35,15 @@ class Layout:
     """What a reducer may know about the live tokens besides their values.
 
     `origin` (B, N) int64: each live token's place in the unpruned grid, flat and time-major.
+    `sizes` (B, N) float32: how many tokens of the grid each live one stands for; None where each
+    stands for itself, because nothing was folded. `valid` (B, N) bool: False for padding, which
+    fills up clips that keep fewer tokens than their neighbours; None where there is none.
     `clip_keys` (B,) int64: seeds every random draw for that clip; None unless a reducer asks
     for it. It depends on the clip alone, never on the batch around it.
     """
 
     grid: TokenGrid
     origin: Tensor
+    sizes: Tensor | None = None
+    valid: Tensor | None = None
     clip_keys: Tensor | None = None

@@ -11,11 +11,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from vidprune.backbones.base import Backbone
+from vidprune.backbones.base import SIGNALS, Backbone
 from vidprune.backbones.registry import adapt
 from vidprune.layout import Layout
-from vidprune.reducers.base import Place, Reducer, Signals
-from vidprune.reducers.schedule import Stage
+from vidprune.merging import key_bias, pooling_weights, reduced
+from vidprune.reducers.base import Reducer, Signals
+from vidprune.reducers.schedule import Place, Stage
 from vidprune.reducers.spec import parse
 
 _LOSS_ARGUMENTS = {"num_items_in_batch"}
@@ -27,10 +28,14 @@ class Trace:
 
     `kept[i]` (B, K) int64: positions among the tokens that entered stage i, in the order kept.
     `origin[i]` (B, K) int64: the same tokens' places in the unpruned grid, flat, time-major.
+    Where clips keep different numbers of tokens, both are -1 at padding.
+    `owner[i]` (B, N) int64, of reducers that fold: for each token that entered stage i, the place
+    in `kept[i]` of the survivor that stands for it; no entry where dropped ones are nobody's.
     """
 
     kept: tuple[Tensor, ...]
     origin: tuple[Tensor, ...]
+    owner: tuple[Tensor, ...] = ()
 
 
 torch.export.register_dataclass(Trace, serialized_type_name="vidprune.Trace")
@@ -55,25 +60,33 @@ def run(
     `clip_keys` (B,) int64 seeds the draws of reducers that make any; None derives it from the
     pixels. Without stages this is the model's own forward.
     """
-    tokens = backbone.embed(pixel_values)
     layout = _whole(backbone, reducer, pixel_values, clip_keys)
-    trace = Trace((), ())
-    due = {stage.block: stage for stage in stages}
+    live = _Live(backbone.embed(pixel_values), layout, Trace((), ()))
+    due = {(stage.block, stage.place): stage for stage in stages}
+    proportional = reducer is not None and "proportional_attention" in reducer.needs
     for block in range(backbone.depth):
-        entered = tokens
-        tokens, normalised = backbone.attend(block, tokens)
-        stage = due.get(block)
-        if stage is None or reducer is None:
-            tokens = backbone.feed_forward(block, tokens)
-            continue
-        assert entered.shape[1] == stage.entering, "the plan fits the tokens"
-        signals = _signals(backbone, reducer, block, normalised)
-        if reducer.place is Place.AFTER_BLOCK:
-            tokens = backbone.feed_forward(block, tokens)
-        tokens, layout, trace = _reduce(reducer, stage, tokens, signals, layout, trace)
-        if reducer.place is Place.AFTER_ATTENTION:
-            tokens = backbone.feed_forward(block, tokens)
-    return backbone.classify(tokens), trace
+        if stage := due.get((block, Place.BEFORE_BLOCK)):
+            live = _reduce(live, reducer, stage, _pixels(backbone, reducer, pixel_values))
+        bias = key_bias(live.layout, proportional=proportional)
+        tokens, normalised = backbone.attend(block, live.tokens, bias)
+        live = replace(live, tokens=tokens)
+        if stage := due.get((block, Place.AFTER_ATTENTION)):
+            signals = _signals(backbone, reducer, block, normalised, bias)
+            live = _reduce(live, reducer, stage, signals)
+        live = replace(live, tokens=backbone.feed_forward(block, live.tokens))
+        if stage := due.get((block, Place.AFTER_BLOCK)):
+            signals = _signals(backbone, reducer, block, normalised, bias)
+            live = _reduce(live, reducer, stage, signals)
+    return backbone.classify(live.tokens, pooling_weights(live.layout)), live.trace
+
+
+@dataclass(frozen=True)
+class _Live:
+    """The tokens (B, N, C) that are left, where they lie, and which went at each stage."""
+
+    tokens: Tensor
+    layout: Layout
+    trace: Trace
 
 
 def _whole(
@@ -90,31 +103,41 @@ def _whole(
     return Layout(grid=backbone.grid, origin=origin, clip_keys=clip_keys)
 
 
-def _signals(backbone: Backbone, reducer: Reducer, block: int, normalised: Tensor) -> Signals:
+def _pixels(backbone: Backbone, reducer: Reducer | None, pixel_values: Tensor) -> Signals:
+    """What there is before any block has run."""
+    wanted = reducer is not None and "pixels" in reducer.needs
+    return Signals(pixels=backbone.patches(pixel_values) if wanted else None)
+
+
+def _signals(
+    backbone: Backbone,
+    reducer: Reducer | None,
+    block: int,
+    normalised: Tensor,
+    bias: Tensor | None,
+) -> Signals:
     """What the reducer needs of this block's attention, and nothing else."""
-    return Signals(
-        **{
-            name: backbone.head_mean(block, normalised, name)
-            for name in ("keys", "queries", "values")
-            if name in reducer.needs
-        }
+    needs = frozenset() if reducer is None else reducer.needs
+    means = {name: backbone.head_mean(block, normalised, name) for name in SIGNALS if name in needs}
+    seen = backbone.attention_map(block, normalised, bias) if "attention" in needs else None
+    return Signals(**means, attention=seen)
+
+
+def _reduce(live: _Live, reducer: Reducer | None, stage: Stage, signals: Signals) -> _Live:
+    """One stage: choose, gather, fold, and note who stayed."""
+    assert reducer is not None, "stages are a reducer's"
+    # Where clips keep different numbers, fewer may enter than were planned.
+    assert live.tokens.shape[1] <= stage.entering, "the plan fits the tokens"
+    reduction = reducer(live.tokens, signals, live.layout, stage)
+    tokens, layout = reduced(live.tokens, live.layout, reduction)
+    kept, origin = reduction.keep, layout.origin
+    if layout.valid is not None:
+        kept, origin = (places.masked_fill(~layout.valid, -1) for places in (kept, origin))
+    owner = () if reduction.owner is None else (reduction.owner,)
+    trace = Trace(
+        (*live.trace.kept, kept), (*live.trace.origin, origin), (*live.trace.owner, *owner)
     )
-
-
-def _reduce(
-    reducer: Reducer,
-    stage: Stage,
-    tokens: Tensor,
-    signals: Signals,
-    layout: Layout,
-    trace: Trace,
-) -> tuple[Tensor, Layout, Trace]:
-    """One stage: choose, gather, and note who stayed."""
-    keep = reducer(tokens, signals, layout, stage).keep
-    tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
-    origin = layout.origin.gather(1, keep)
-    trace = Trace((*trace.kept, keep), (*trace.origin, origin))
-    return tokens, replace(layout, origin=origin), trace
+    return _Live(tokens, layout, trace)
 
 
 def _check_clips(pixel_values: Tensor, clip_shape: tuple[int, ...]) -> None:

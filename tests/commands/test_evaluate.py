@@ -22,7 +22,7 @@ from vidprune import cli
 from vidprune.backbones.checkpoints import load
 from vidprune.commands.evaluate import evaluate, model_digest
 from vidprune.inference import Classifier, clip_key
-from vidprune.measure import gmacs_per_view
+from vidprune.macs import gmacs_per_view
 from vidprune.model import prune
 from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, protocol_for

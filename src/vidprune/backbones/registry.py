@@ -1,11 +1,13 @@
 """Which adapter serves which model."""
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from vidprune.backbones.base import Backbone
-from vidprune.backbones.videomae import VideoMAEBackbone
+from vidprune.backbones.base import Backbone, Shape
+from vidprune.backbones.videomae import VideoMAEBackbone, VideoMAEShape
 
+# By the class of the model, and by the `model_type` of its configuration.
 BACKBONES: dict[str, type] = {"VideoMAEForVideoClassification": VideoMAEBackbone}
+SHAPES: dict[str, type] = {"videomae": VideoMAEShape}
 
 
 def adapt(model: PreTrainedModel) -> Backbone:
@@ -21,5 +23,16 @@ def adapt(model: PreTrainedModel) -> Backbone:
             f"model is a {name} with use_mean_pooling=False: it classifies from its first token "
             "alone, which pruning may drop; use a checkpoint with mean pooling"
         )
-    backbone: Backbone = BACKBONES[name](model)
+    backbone: Backbone = BACKBONES[name](model.config, model)
     return backbone
+
+
+def shape_of(config: PreTrainedConfig) -> Shape:
+    """What a configuration tells of its models. Raises TypeError where no adapter knows it."""
+    if config.model_type not in SHAPES:
+        raise TypeError(
+            f"config is of the family {config.model_type!r}, which no backbone adapter knows; "
+            f"known families: {', '.join(SHAPES)}"
+        )
+    shape: Shape = SHAPES[config.model_type](config)
+    return shape

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn import Linear
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from vidprune.backbones.base import Signal
 from vidprune.layout import TokenGrid
@@ -40,39 +41,126 @@ def _pair(sides: int | Sequence[int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class VideoMAEBackbone:
-    """`Backbone` over VideoMAE's own modules.
+class VideoMAEShape:
+    """`Shape` of a configuration."""
+
+    config: "VideoMAEConfig"
+
+    @property
+    def depth(self) -> int:
+        """Blocks in the encoder."""
+        return self.config.num_hidden_layers
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The configured token grid."""
+        return grid_of(self.config)
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, channels, height, width) of the configured clips."""
+        config = self.config
+        return (config.num_frames, config.num_channels, *_pair(config.image_size))
+
+    def patches(self, pixel_values: Tensor) -> Tensor:
+        """Tubes as their frames of pixels, in the order of the tokens."""
+        height, width = patch_sides(self.config)
+        tubelet = self.config.tubelet_size
+        split = pixel_values.unflatten(1, (-1, tubelet)).unflatten(-1, (-1, width))
+        split = split.unflatten(-3, (-1, height))
+        # batch, time, frame, channel, row, y, column, x
+        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(5).flatten(1, 3)
+
+    def widths(self, block: int) -> tuple[int, int]:
+        """The same in every block."""
+        config = self.config
+        return config.hidden_size, config.hidden_size // config.num_attention_heads
+
+    def embed_macs(self) -> dict[str, int]:
+        """One projection of every tube."""
+        config = self.config
+        height, width = patch_sides(config)
+        tube = config.num_channels * config.tubelet_size * height * width
+        return {"embedding": self.grid.tokens * tube * config.hidden_size}
+
+    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
+        """Query, key, value and output projections; queries by keys, weights by values."""
+        width = self.config.hidden_size
+        return {
+            "attention projections": 4 * tokens * width**2,
+            "attention products": 2 * tokens**2 * width,
+        }
+
+    def attention_map_macs(self, block: int, tokens: int) -> int:
+        """Queries and keys once more, and their product."""
+        width = self.config.hidden_size
+        return 2 * tokens * width**2 + tokens**2 * width
+
+    def feed_forward_macs(self, block: int, tokens: int) -> dict[str, int]:
+        """Two linear layers."""
+        config = self.config
+        return {"mlp": 2 * tokens * config.hidden_size * config.intermediate_size}
+
+    def classify_macs(self, tokens: int) -> dict[str, int]:
+        """The linear head."""
+        return {"head": self.config.hidden_size * self.config.num_labels}
+
+
+@dataclass(frozen=True)
+class VideoMAEBackbone(VideoMAEShape):
+    """`Backbone` over VideoMAE's own modules; `config` is the model's.
 
     Similarity is taken from the keys as they enter attention: they have neither bias nor rotation.
     """
 
     model: "VideoMAEForVideoClassification"
 
-    @property
-    def depth(self) -> int:
-        """Blocks in the encoder."""
-        return len(self.model.videomae.encoder.layer)
-
-    @property
-    def grid(self) -> TokenGrid:
-        """The configured token grid."""
-        return grid_of(self.model.config)
-
-    @property
-    def clip_shape(self) -> tuple[int, int, int, int]:
-        """(T, channels, height, width) of the configured clips."""
-        config = self.model.config
-        return (config.num_frames, config.num_channels, *_pair(config.image_size))
-
     def embed(self, pixel_values: Tensor) -> Tensor:
         """Tubes projected and given their positions."""
         return self.model.videomae.embeddings(pixel_values, None)
 
-    def attend(self, block: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(
+        self, block: int, tokens: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Attention with its residual, and what it was computed from."""
         layer = self.model.videomae.encoder.layer[block]
         normalised = layer.layernorm_before(tokens)
-        return layer.attention(normalised) + tokens, normalised
+        if key_bias is None:
+            return layer.attention(normalised) + tokens, normalised
+        return self._attention(block, normalised, key_bias) + tokens, normalised
+
+    def _attention(self, block: int, normalised: Tensor, key_bias: Tensor) -> Tensor:
+        """What the attention module does, which takes no bias itself, with one; still fused."""
+        module = self.model.videomae.encoder.layer[block].attention
+        inner = module.attention
+        query, key, value = (
+            self._heads(block, normalised, name) for name in ("query", "key", "value")
+        )
+        mixed = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=key_bias[:, None, None].to(query.dtype),
+            dropout_p=inner.dropout_prob if inner.training else 0.0,
+            scale=inner.scaling,
+        )
+        return module.output(mixed.transpose(1, 2).flatten(2), normalised)
+
+    def _heads(self, block: int, normalised: Tensor, name: str) -> Tensor:
+        """One projection, split into heads, (B, H, N, d)."""
+        inner = self.model.videomae.encoder.layer[block].attention.attention
+        projected = getattr(inner, name)(normalised)
+        return projected.unflatten(-1, (inner.num_attention_heads, -1)).transpose(1, 2)
+
+    def attention_map(self, block: int, normalised: Tensor, key_bias: Tensor | None) -> Tensor:
+        """Softmax of queries and keys, which fused attention never writes down, head by head."""
+        inner = self.model.videomae.encoder.layer[block].attention.attention
+        query, key = (self._heads(block, normalised, name) for name in ("query", "key"))
+        bias = 0 if key_bias is None else key_bias[:, None]
+        total = torch.zeros(())
+        for q, k in zip(query.unbind(1), key.unbind(1), strict=True):
+            total = total.to(q.device) + (q @ k.mT * inner.scaling + bias).float().softmax(-1)
+        return total / query.shape[1]
 
     def head_mean(self, block: int, normalised: Tensor, signal: Signal) -> Tensor:
         """Mean over heads, without opening the attention module."""
@@ -96,6 +184,10 @@ class VideoMAEBackbone:
         layer = self.model.videomae.encoder.layer[block]
         return layer.output(layer.intermediate(layer.layernorm_after(tokens)), tokens)
 
-    def classify(self, tokens: Tensor) -> Tensor:
+    def classify(self, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean over the tokens that are left, norm, linear head."""
-        return self.model.classifier(self.model.fc_norm(tokens.mean(1)))
+        if weights is None:
+            mean = tokens.mean(1)
+        else:
+            mean = (tokens * weights[..., None]).sum(1).to(tokens.dtype)
+        return self.model.classifier(self.model.fc_norm(mean))

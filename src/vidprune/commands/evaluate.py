@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vidprune.environment import environment, usable_cores
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
-from vidprune.measure import environment, gmacs_per_view, usable_cores
+from vidprune.macs import gmacs_per_view
 from vidprune.metrics import accuracy, mean_probabilities, rank_of
 from vidprune.model import Pruned
 from vidprune.parallel import Process

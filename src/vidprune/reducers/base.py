@@ -1,56 +1,74 @@
 """What every reducer is: a frozen dataclass that plans its stages and picks tokens at each."""
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from vidprune.layout import Layout, TokenGrid
 from vidprune.reducers.schedule import Stage
 
-Need = Literal["keys", "queries", "values", "clip_keys"]
-
-
-class Place(Enum):
-    """Where in a block a reducer acts."""
-
-    AFTER_ATTENTION = "between attention and the MLP, after the attention's residual"
-    AFTER_BLOCK = "on the block's output, after the MLP's residual"
+Need = Literal[
+    "keys",
+    "queries",
+    "values",
+    "attention",
+    "pixels",
+    "clip_keys",
+    "proportional_attention",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signals:
-    """What a block's attention computed on the way, each (B, N, d), the mean over its heads.
+    """What a reducer may ask of the model; only what its `needs` names is computed, else None.
 
-    Only what the reducer's `needs` names is computed; the rest is None.
+    `keys`, `queries`, `values` (B, N, d): what the block's attention computed, averaged over heads.
+    `attention` (B, N, N): its weights, averaged over heads; rows sum to 1. It is computed a
+    second time, since fused attention does not give it away: that costs as much as attention.
+    `pixels` (B, N, t, P): each token's tube of t frames and P numbers, before block 0 alone.
     """
 
     keys: Tensor | None = None
     queries: Tensor | None = None
     values: Tensor | None = None
+    attention: Tensor | None = None
+    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """The outcome of one stage.
+    """The outcome of one stage, in which N tokens enter and K go on.
 
-    `keep` (B, K) int64: positions among the tokens that entered, in the order in which they
-    go on. The order is part of the contract: later stages may depend on it.
+    `keep` (B, K) int64: positions among the tokens that entered, each at most once, in the
+    order in which they go on. The order is part of the contract: later stages may depend on it.
+    `owner` (B, N) int64: for each token that entered, the place in `keep` of the survivor that
+    it is folded into, which for a survivor is its own. None where what is dropped is nobody's.
+    `weight` (B, N): how much of each dropped token's size its owner takes on; None for all of it.
+    `valid` (B, K) bool: False for padding where clips keep different numbers; None for none.
     """
 
     keep: Tensor
+    owner: Tensor | None = None
+    weight: Tensor | None = None
+    valid: Tensor | None = None
 
 
 @runtime_checkable
 class Reducer(Protocol):
-    """Chooses tokens. Stateless: everything it is told stands in its fields."""
+    """Chooses tokens. Stateless: everything it is told stands in its fields.
 
-    needs: ClassVar[frozenset[Need]]
-    place: ClassVar[Place]
+    `needs` names the signals that it is given, `clip_keys` where it draws, and
+    `proportional_attention` where tokens are to be attended to in proportion to their size.
+    """
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the model must compute for it."""
+        ...
 
     def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
-        """The stages for a model of `depth` blocks on `grid`.
+        """The stages for a model of `depth` blocks on `grid`, at most one in a block.
 
         Raises ValueError where the settings do not fit, so that nothing runs on a bad plan.
         """

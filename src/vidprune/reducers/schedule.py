@@ -1,6 +1,7 @@
 """Where and how much: the stages at which tokens go, and how many go from each group."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from fractions import Fraction
 from typing import Literal
 
@@ -10,16 +11,30 @@ SCHEDULES = ("decreasing", "constant", "increasing")
 Schedule = Literal["decreasing", "constant", "increasing"] | tuple[int, ...]
 
 
+class Place(Enum):
+    """Where in a block a reduction acts."""
+
+    BEFORE_BLOCK = "before"
+    AFTER_ATTENTION = "after the attention of"
+    AFTER_BLOCK = "after"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One reduction: after `block` (0-based), `entering` tokens of a clip, seen as `groups`
-    consecutive groups of equal size, lose `drop` tokens each."""
+    """One reduction: at `place` in `block` (0-based), `entering` tokens of a clip, seen as `groups`
+    consecutive groups of equal size, lose `drop` tokens each.
+
+    `AFTER_ATTENTION` is between attention and MLP, after the attention's residual; `AFTER_BLOCK` is
+    on the block's output, after the MLP's residual. Where the number of tokens that go depends
+    on the clip, `drop` is the least.
+    """
 
     index: int
     block: int
     groups: int
     entering: int
     drop: int
+    place: Place = Place.AFTER_BLOCK
 
     @property
     def group_size(self) -> int:
@@ -33,7 +48,7 @@ class Stage:
 
     def __str__(self) -> str:
         return (
-            f"after block {self.block}: {self.entering} -> {self.kept} tokens "
+            f"{self.place.value} block {self.block}: {self.entering} -> {self.kept} tokens "
             f"({self.groups} groups of {self.group_size}, {self.drop} dropped from each)"
         )
 

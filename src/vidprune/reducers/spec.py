@@ -16,7 +16,7 @@ def parse(text: str) -> Reducer | None:
     """The reducer that `text` names, or None for `none`.
 
     `name:option=value,option=value`; lists are written with slashes, `blocks=0/8/16`, one of a
-    single number as `blocks=8/`.
+    single number as `blocks=8/`, switches as `fold=true`.
     Raises ValueError that lists what is known where something is not.
     """
     name, _, rest = text.strip().partition(":")
@@ -65,13 +65,17 @@ def _option(reducer: str, kind: type, part: str) -> tuple[str, object]:
     return name, _read(value)
 
 
-def _read(value: str) -> int | str | tuple[int, ...]:
+def _read(value: str) -> bool | int | str | tuple[int, ...]:
+    if value in ("true", "false"):
+        return value == "true"
     if re.fullmatch(r"(\d+/)+\d*", value, re.ASCII):
         return tuple(int(part) for part in value.split("/") if part)
     return int(value) if re.fullmatch(r"-?\d+", value, re.ASCII) else value
 
 
 def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, tuple):
         return str(value)
     return "/".join(map(str, value)) if len(value) > 1 else f"{value[0]}/"

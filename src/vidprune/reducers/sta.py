@@ -4,18 +4,19 @@ Ding et al., "Prune Spatio-temporal Tokens by Semantic-aware Temporal Accumulati
 The functions follow the authors' release where it differs from the paper.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isqrt
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
-from vidprune.reducers.base import Need, Place, Reduction, Signals
+from vidprune.reducers.base import Need, Signals
 from vidprune.reducers.draws import check_seed, draw
-from vidprune.reducers.schedule import GroupSchedule, Stage
+from vidprune.reducers.dropping import Dropping
+from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
+from vidprune.reducers.schedule import Stage
 
 FIRST_GROUPS = ("bipartite", "grid", "random")
 SCORES = ("both", "temporal", "semantic")
@@ -50,18 +51,12 @@ def select(
     batch, length = tokens.shape[:2]
     if drop == 0:
         return torch.arange(length, device=tokens.device).expand(batch, length)
-    with _full_precision(tokens.device):
-        metric = unit_rows(_exact(keys)).unflatten(1, (groups, -1))
-        importance = semantic_importance(_exact(tokens).unflatten(1, (groups, -1)))
+    with full_precision(tokens.device):
+        metric = unit_rows(exact(keys)).unflatten(1, (groups, -1))
+        importance = semantic_importance(exact(tokens).unflatten(1, (groups, -1)))
         kept = _visit(metric, importance, drop, backward, score, first_kept)
     starts = torch.arange(groups, device=tokens.device) * (length // groups)
     return (kept + starts[:, None]).flatten(1)
-
-
-def unit_rows(keys: Tensor) -> Tensor:
-    """Rows (..., d) scaled to unit L2 norm; a zero row stays zero."""
-    norm = keys.norm(dim=-1, keepdim=True)
-    return keys / torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
 def semantic_importance(tokens: Tensor) -> Tensor:
@@ -87,7 +82,7 @@ def bipartite_order(metric: Tensor) -> Tensor:
     positions = torch.arange(size, device=metric.device).expand(batch, size)
     sources, destinations = positions[:, 0::2], positions[:, 1::2]
     redundancy = (metric[:, 0::2] @ metric[:, 1::2].mT).amax(-1)
-    return torch.cat([destinations, sources.gather(1, _rising(redundancy))], dim=1)
+    return torch.cat([destinations, sources.gather(1, rising(redundancy))], dim=1)
 
 
 def transition(metric: Tensor, previous: Tensor) -> Tensor:
@@ -117,9 +112,12 @@ def _visit(
     # The group visited second sees every token of the first, dropped ones included, at weight 1.
     previous, accumulated = metric[:, first], torch.ones_like(importance[:, first])
     for group in later:
+        if score == "semantic":
+            kept[group] = rising(1 - importance[:, group])[:, : size - drop]
+            continue
         redundancy = accumulated_redundancy(metric[:, group], previous, accumulated)
         ranking = sta_score(redundancy, importance[:, group], score)
-        stay = _rising(ranking)[:, : size - drop]
+        stay = rising(ranking)[:, : size - drop]
         previous = metric[:, group].gather(1, stay[..., None].expand(-1, -1, metric.shape[-1]))
         accumulated = redundancy.gather(1, stay)
         accumulated = accumulated / accumulated.sum(-1, keepdim=True)
@@ -140,27 +138,7 @@ def accumulated_redundancy(metric: Tensor, previous: Tensor, accumulated: Tensor
 
 def sta_score(redundancy: Tensor, importance: Tensor, score: Score) -> Tensor:
     """What ranks the tokens, (B, N): the largest go (the paper's Eq. 5)."""
-    if score == "temporal":
-        return redundancy
-    if score == "semantic":
-        return 1 - importance
-    return redundancy * (1 - importance)
-
-
-def _rising(values: Tensor) -> Tensor:
-    """Positions by rising value; of equal values the earlier position comes first."""
-    return values.sort(dim=-1, stable=True).indices
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast off, of which the meta device has none: half-precision products make scores tie."""
-    if device.type == "meta":
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
-def _exact(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    return redundancy if score == "temporal" else redundancy * (1 - importance)
 
 
 def _check(tokens: Tensor, keys: Tensor, groups: int, drop: int) -> None:
@@ -193,7 +171,7 @@ def spared_by_cells(draws: Tensor, grid_shape: tuple[int, int] | None, drop: int
     dropped = draws[:, None].masked_fill(outside, -1).argmax(-1)
     is_dropped = torch.zeros(batch, size, dtype=torch.int64, device=draws.device)
     is_dropped = is_dropped.scatter(1, dropped, 1)
-    return _rising(is_dropped)[:, : size - drop]
+    return rising(is_dropped)[:, : size - drop]
 
 
 def _cells(size: int, grid_shape: tuple[int, int] | None, drop: int, like: Tensor) -> Tensor:
@@ -207,7 +185,7 @@ def _cells(size: int, grid_shape: tuple[int, int] | None, drop: int, like: Tenso
 
 
 @dataclass(frozen=True, kw_only=True)
-class STA(GroupSchedule):
+class STA(Dropping):
     """Semantic-aware temporal accumulation. Every default is the authors' release.
 
     `order`: the direction in which each stage visits its groups, F(orwards) or B(ackwards);
@@ -225,8 +203,6 @@ class STA(GroupSchedule):
     score: Score = "both"
     first_group: Literal["bipartite", "grid", "random"] = "bipartite"
     seed: int = 0
-
-    place: ClassVar[Place] = Place.AFTER_BLOCK
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -251,7 +227,7 @@ class STA(GroupSchedule):
             )
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def chooses_by(self) -> frozenset[Need]:
         """What similarity is taken from, and clip keys where the first group is drawn."""
         taken: dict[str, frozenset[Need]] = {
             "key": frozenset({"keys"}),
@@ -262,7 +238,7 @@ class STA(GroupSchedule):
         drawn: frozenset[Need] = frozenset({"clip_keys"})
         return taken[self.similarity] | (frozenset() if self.first_group == "bipartite" else drawn)
 
-    def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
+    def choose(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Tensor:
         """Keep `stage.kept` of tokens (B, N, C). See Note [order of kept tokens]."""
         similar = {
             "key": signals.keys,
@@ -272,7 +248,7 @@ class STA(GroupSchedule):
         }[self.similarity]
         assert similar is not None, "the model computes what needs names"
         backward = self._backward(stage)
-        keep = select(
+        return select(
             tokens,
             similar,
             groups=stage.groups,
@@ -281,7 +257,6 @@ class STA(GroupSchedule):
             score=self.score,
             first_kept=self._first_kept(layout, stage, backward),
         )
-        return Reduction(keep)
 
     def _backward(self, stage: Stage) -> bool:
         if self.order is None:
@@ -297,7 +272,7 @@ class STA(GroupSchedule):
         origin = layout.origin[:, -size:] if backward else layout.origin[:, :size]
         draws = draw(layout.clip_keys, origin, seed=self.seed, stage=stage.index)
         if self.first_group == "random":
-            return _rising(draws)[:, : size - stage.drop].sort(dim=-1).values
+            return rising(draws)[:, : size - stage.drop].sort(dim=-1).values
         grid = layout.grid
         frames_are_whole = stage.entering == grid.tokens and stage.groups == grid.frames
         shape = (grid.rows, grid.columns) if frames_are_whole else None

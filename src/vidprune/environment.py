@@ -1,4 +1,4 @@
-"""What a forward costs, and what it ran on."""
+"""What figures were taken on."""
 
 import os
 import platform
@@ -6,28 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
-
-from vidprune.backbones.registry import adapt
-from vidprune.model import Pruned, prune, unprune
-
-
-def gmacs_per_view(model: PreTrainedModel) -> float:
-    """Multiply-accumulates of one clip's forward, in 10^9: what the field's tables call GFLOPs.
-
-    Counted over convolutions, linear layers and matrix products, the selection's included, from
-    shapes alone: nothing is computed and the weights are not touched.
-    """
-    with torch.device("meta"):
-        shadow = type(unprune(model))(model.config).eval()
-        clip = torch.empty(1, *adapt(model).clip_shape)
-    if isinstance(model, Pruned):
-        shadow = prune(shadow, model.reducer)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(clip)
-    # The counter takes a multiplication and an addition for two.
-    return counter.get_total_flops() / 2e9
 
 
 def environment(device: torch.device) -> dict[str, str | int]:

@@ -7,7 +7,7 @@ import torch
 
 from tiny_videomae import tiny_videomae
 from vidprune.backbones.videomae_checkpoints import architecture
-from vidprune.measure import environment, gmacs_per_view
+from vidprune.macs import gmacs_per_view
 from vidprune.model import prune
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.sta import STA
@@ -93,10 +93,3 @@ def test_vit_small_costs_what_was_published() -> None:
 @pytest.mark.parametrize("letter", ["S", "B", "L", "H"])
 def test_every_size_costs_what_was_published(letter: str) -> None:
     assert_published(letter, DROPS)
-
-
-def test_an_environment_names_what_ran() -> None:
-    record = environment(torch.device("cpu"))
-    assert record["torch"] == torch.__version__
-    assert record["cpu_threads"] == torch.get_num_threads()
-    assert record["device"] == "cpu"

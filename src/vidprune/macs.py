@@ -1,0 +1,122 @@
+"""What a forward costs, from shapes alone: multiply-accumulates by kind of module."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from vidprune.backbones.base import SIGNALS, Shape
+from vidprune.backbones.registry import shape_of
+from vidprune.layout import Layout, TokenGrid
+from vidprune.merging import reduced
+from vidprune.model import Pruned
+from vidprune.reducers.base import Reducer, Signals
+from vidprune.reducers.schedule import Place, Stage
+from vidprune.reducers.spec import parse
+
+SELECTION = "selection"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Multiply-accumulates of one view, in 10^9: what the field's tables call GFLOPs.
+
+    `modules`: by kind of module; `selection` is the reducer's own arithmetic, with what it has
+    computed for it and with the folding. `gmacs_per_view` is their sum, `gmacs_dense` that of the
+    dense model. `tokens`: how many go on after each stage. Convolutions, linear layers and matrix
+    products count; norms, softmax and sorting do not, as everywhere in the field. Where the number
+    of tokens depends on the clip, all of this is the most that it can be.
+    """
+
+    gmacs_per_view: float
+    gmacs_dense: float
+    tokens: tuple[int, ...]
+    modules: dict[str, float]
+
+
+def costs(model: PreTrainedModel | PreTrainedConfig, reducer: Reducer | str | None = None) -> Costs:
+    """What one clip's forward costs; nothing is computed and no weight is read.
+
+    `model`: a model, dense or pruned, or only its configuration; `reducer`, or its text, takes the
+    place of the one that a pruned model has.
+
+    Raises ValueError where the reducer does not fit, TypeError for a family without an adapter.
+    """
+    if reducer is None and isinstance(model, Pruned):
+        reducer = model.reducer
+    shape = shape_of(model.config if isinstance(model, PreTrainedModel) else model)
+    reducer = parse(reducer) if isinstance(reducer, str) else reducer
+    stages = () if reducer is None else reducer.plan(shape.depth, shape.grid)
+    dense, _ = _walk(shape, None, ())
+    pruned, tokens = _walk(shape, reducer, stages)
+    return Costs(
+        gmacs_per_view=pruned.total() / 1e9,
+        gmacs_dense=dense.total() / 1e9,
+        tokens=tokens,
+        modules={name: macs / 1e9 for name, macs in pruned.items()},
+    )
+
+
+def gmacs_per_view(model: PreTrainedModel) -> float:
+    """Multiply-accumulates of one clip's forward, in 10^9, the selection's included."""
+    return costs(model).gmacs_per_view
+
+
+def _walk(
+    shape: Shape, reducer: Reducer | None, stages: tuple[Stage, ...]
+) -> tuple[Counter[str], tuple[int, ...]]:
+    """The forward loop over numbers of tokens: multiply-accumulates, and tokens per stage."""
+    due = {(stage.block, stage.place): stage for stage in stages}
+    spent = Counter(shape.embed_macs())
+    layout, left = _whole(shape.grid), []
+
+    def reach(block: int, place: Place) -> None:
+        nonlocal layout
+        if (stage := due.get((block, place))) and reducer is not None:
+            macs, layout = _selection(shape, reducer, stage, layout)
+            spent[SELECTION] += macs
+            left.append(_length(layout))
+
+    for block in range(shape.depth):
+        reach(block, Place.BEFORE_BLOCK)
+        spent.update(shape.attend_macs(block, _length(layout)))
+        reach(block, Place.AFTER_ATTENTION)
+        spent.update(shape.feed_forward_macs(block, _length(layout)))
+        reach(block, Place.AFTER_BLOCK)
+    spent.update(shape.classify_macs(_length(layout)))
+    return spent, tuple(left)
+
+
+def _whole(grid: TokenGrid) -> Layout:
+    """One clip's layout on the meta device: shapes without content."""
+    with torch.device("meta"):
+        places = torch.empty(1, grid.tokens, dtype=torch.int64)
+        return Layout(grid=grid, origin=places, clip_keys=torch.empty(1, dtype=torch.int64))
+
+
+def _length(layout: Layout) -> int:
+    return layout.origin.shape[1]
+
+
+def _selection(shape: Shape, reducer: Reducer, stage: Stage, layout: Layout) -> tuple[int, Layout]:
+    """One stage's own arithmetic and what it leaves, by running the reducer on shapes alone."""
+    length = _length(layout)
+    width, key_width = shape.widths(stage.block)
+    named = [name for name in SIGNALS if name in reducer.needs]
+    spent = len(named) * length * width * key_width
+    with torch.device("meta"):
+        tokens = torch.empty(1, length, width)
+        signals: dict[str, Tensor] = {name: torch.empty(1, length, key_width) for name in named}
+        if "attention" in reducer.needs:
+            signals["attention"] = torch.empty(1, length, length)
+            spent += shape.attention_map_macs(stage.block, length)
+        if "pixels" in reducer.needs:
+            signals["pixels"] = shape.patches(torch.empty(1, *shape.clip_shape))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        reduction = reducer(tokens, Signals(**signals), layout, stage)
+        layout = reduced(tokens, layout, reduction)[1]
+    # The counter takes a multiplication and an addition for two.
+    return spent + counter.get_total_flops() // 2, layout
