@@ -22,7 +22,7 @@ import tiny_job
 from tiny_job import drifting_images, write_checkpoint, write_list, write_video
 from vidprune import cli
 
-VERBS = ("predict", "evaluate", "demo")
+VERBS = tuple(cli.RUNS)
 
 
 @pytest.fixture(scope="module", autouse=True)

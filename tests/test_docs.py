@@ -48,7 +48,8 @@ def test_python_blocks_run(page, in_workplace):
         exec(compile(block, str(page), "exec"), {})
 
 
-@pytest.mark.parametrize("command", sorted(set(commands())))
+# In the order of the pages: what one command leaves, a later one may take up.
+@pytest.mark.parametrize("command", list(dict.fromkeys(commands())))
 def test_commands_run(command, in_workplace, capsys):
     words = shlex.split(command)
     if words[0] == "torchrun":

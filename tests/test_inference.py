@@ -1,6 +1,7 @@
 """Videos -> logits: in order, whatever breaks in between, and the same however a job is cut."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from vidprune.inference import (
     Request,
     Unreadable,
     ViewLogits,
+    classify_with_each,
     clip_key,
     named_device,
     normalisation_of,
@@ -107,6 +109,30 @@ def test_batches_are_filled_across_videos_and_all_have_one_shape(folder, monkeyp
     assert len(list(made.classify(requests(folder), workers=0))) == 17
     assert filled == [3, 3, 3, 3, 3, 1]
     assert set(shapes) == {(3, 16, 3, 32, 32)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_several_models_side_by_side_say_what_each_says_alone(folder, workers):
+    made = [classifier(folder, reducer) for reducer in ("none", "sta:r=4", "random:r=4")]
+    asked = requests(folder, (3,), (0, 1, 2, 3), (0,), (1, 2))
+    rows = list(classify_with_each(made, asked, workers=workers))
+    for one, together in zip(made, zip(*rows, strict=True), strict=True):
+        alone = list(one.classify(asked, workers=0))
+        assert outline(iter(together)) == outline(iter(alone))
+        for found, expected in zip(together, alone, strict=True):
+            if isinstance(expected, ViewLogits):
+                assert torch.equal(found.logits, expected.logits)
+    assert not torch.equal(rows[0][0].logits, rows[0][1].logits)
+
+
+def test_models_that_want_other_batches_cannot_go_side_by_side(folder):
+    made = [classifier(folder), classifier(folder, batch_size=2)]
+    with pytest.raises(ValueError, match="batches of 2 cannot share one pass"):
+        list(classify_with_each(made, requests(folder)))
+    made = [classifier(folder), classifier(folder)]
+    made[1].protocol = replace(made[1].protocol, crops=1)
+    with pytest.raises(ValueError, match=r"crops=1.* cannot share one pass"):
+        list(classify_with_each(made, requests(folder)))
 
 
 @pytest.mark.parametrize("reducer", ["none", "sta:r=4", "random:r=4", "sta:r=4,first_group=random"])

@@ -15,27 +15,35 @@ if TYPE_CHECKING:
     from vidprune.prepare import ViewOptions, read_clip
     from vidprune.reducers.base import Reducer, Reduction, Signals
     from vidprune.reducers.baselines import Random
+    from vidprune.reducers.grid import Grid
+    from vidprune.reducers.run_length import RunLength
     from vidprune.reducers.schedule import Place, Stage
     from vidprune.reducers.spec import parse as parse_reducer
     from vidprune.reducers.sta import STA
+    from vidprune.reducers.tome import ToMe
+    from vidprune.reducers.vid_tldr import VidTLDR
     from vidprune.video import UnreadableVideo
 
 # Loaded when first used: `import vidprune` costs nothing, and `vidprune --help` answers at once.
 _WHERE = {
     "CheckpointError": "backbones.videomae_checkpoints",
+    "Grid": "reducers.grid",
     "Layout": "layout",
     "Place": "reducers.schedule",
     "PrunedOutput": "model",
     "Random": "reducers.baselines",
     "Reducer": "reducers.base",
     "Reduction": "reducers.base",
+    "RunLength": "reducers.run_length",
     "STA": "reducers.sta",
     "Signals": "reducers.base",
     "Stage": "reducers.schedule",
+    "ToMe": "reducers.tome",
     "TokenGrid": "layout",
     "Trace": "model",
     "gmacs_per_view": "macs",
     "load": "backbones.checkpoints",
+    "VidTLDR": "reducers.vid_tldr",
     "ViewOptions": "prepare",
     "UnreadableVideo": "video",
     "parse_reducer": "reducers.spec:parse",
@@ -47,17 +55,21 @@ _WHERE = {
 __all__ = [
     "STA",
     "CheckpointError",
+    "Grid",
     "Layout",
     "Place",
     "PrunedOutput",
     "Random",
     "Reducer",
     "Reduction",
+    "RunLength",
     "Signals",
     "Stage",
+    "ToMe",
     "TokenGrid",
     "Trace",
     "UnreadableVideo",
+    "VidTLDR",
     "ViewOptions",
     "gmacs_per_view",
     "load",

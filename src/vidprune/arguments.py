@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 USAGE = 2
 
+_SPECS = "sta:r=64, random:r=64, ..."
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
@@ -81,6 +83,56 @@ def _add_evaluate(verbs: Any) -> argparse.ArgumentParser:
     return verb
 
 
+def _add_compare(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "compare",
+        help="runs of evaluate against each other, video by video",
+        description="Compare runs of `evaluate` on the same videos with the first of them: paired "
+        "difference in top-1, agreement, divergence, rank correlation, each with its interval, and "
+        "the arithmetic of a whole video. Runs may differ in model, reducer, dtype and views.",
+    )
+    verb.add_argument("reference", type=Path, metavar="RUN", help="folder of the reference")
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of other runs")
+    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
+    return verb
+
+
+def _add_agreement(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "agreement",
+        help="how near pruned predictions are to dense ones, without labels",
+        description="Run a model on videos, dense and with each reducer, and say how often they "
+        "give the same class, how far probabilities move, and what a view costs. Videos that "
+        "cannot be read are named, the others go on, and the exit status is 1.",
+    )
+    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder or glob pattern")
+    _add_model(verb, several_reducers=True)
+    _add_views(verb)
+    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
+    return verb
+
+
+def _add_costs(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "costs",
+        help="multiply-accumulates of a view, dense and pruned",
+        description="Count what a forward costs by kind of module, from the shapes alone: no "
+        "weights are read and nothing is run.",
+    )
+    _add_source(verb)
+    verb.add_argument(
+        "--reducer",
+        dest="reducers",
+        nargs="+",
+        default=["none"],
+        metavar="SPEC",
+        help=f"none, {_SPECS} (none)",
+    )
+    _add_clip_shape(verb)
+    verb.add_argument("--json", action="store_true", help="one JSON object per reducer")
+    return verb
+
+
 def _add_demo(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
         "demo",
@@ -97,8 +149,7 @@ def _add_demo(verbs: Any) -> argparse.ArgumentParser:
     return verb
 
 
-def _add_model(verb: argparse.ArgumentParser) -> None:
-    group = verb.add_argument_group("model")
+def _add_source(group: Any) -> None:
     group.add_argument(
         "--model",
         required=True,
@@ -110,9 +161,24 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--config", type=Path, metavar="JSON", help="VideoMAEConfig of an original checkpoint"
     )
-    group.add_argument(
-        "--reducer", default="none", metavar="SPEC", help="none, sta:r=64, random:r=64, ... (none)"
-    )
+
+
+def _add_clip_shape(group: Any) -> None:
+    group.add_argument("--frames", type=int, metavar="N", help="frames of a clip")
+    group.add_argument("--size", type=int, metavar="N", help="pixels of a square")
+
+
+def _add_model(verb: argparse.ArgumentParser, *, several_reducers: bool = False) -> None:
+    group = verb.add_argument_group("model")
+    _add_source(group)
+    if several_reducers:
+        group.add_argument(
+            "--reducer", dest="reducers", nargs="+", required=True, metavar="SPEC", help=_SPECS
+        )
+    else:
+        group.add_argument(
+            "--reducer", default="none", metavar="SPEC", help=f"none, {_SPECS} (none)"
+        )
     group.add_argument(
         "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"
     )
@@ -149,14 +215,16 @@ def _add_views(verb: argparse.ArgumentParser) -> None:
         ("segments", "clips along time"),
         ("crops", "squares along the longer side"),
         ("stride", "frames between neighbours of a dense clip"),
-        ("frames", "frames of a clip"),
-        ("size", "pixels of a square"),
     ):
         group.add_argument(f"--{name}", type=int, metavar="N", help=what)
+    _add_clip_shape(group)
 
 
 VERBS: dict[str, Callable[[Any], argparse.ArgumentParser]] = {
     "predict": _add_predict,
     "evaluate": _add_evaluate,
+    "compare": _add_compare,
+    "agreement": _add_agreement,
+    "costs": _add_costs,
     "demo": _add_demo,
 }

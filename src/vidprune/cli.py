@@ -128,7 +128,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 classifier,
                 samples,
                 output=arguments.output,
-                checkpoint=" ".join(filter(None, (arguments.model, arguments.arch))),
+                checkpoint=_checkpoint(arguments),
                 data=str(arguments.data),
                 command=arguments.command,
                 workers=arguments.workers,
@@ -172,6 +172,82 @@ def _observer(arguments: argparse.Namespace, stack: ExitStack) -> "Observer":
     return lambda progress: [observe(progress) for observe in observers]
 
 
+# --- compare, agreement -------------------------------------------------------------------------
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from vidprune.commands.compare import compare
+
+    found = compare([arguments.reference, *arguments.runs], command=arguments.command)
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        from vidprune.terminal import comparison_table
+
+        _console().print(comparison_table(found))
+    for run in found.runs:
+        if run.not_finite:
+            print(
+                f"{run.not_finite} videos of {run.run} count as misses because their logits are "
+                "not finite",
+                file=sys.stderr,
+            )
+    return 0
+
+
+def _agreement(arguments: argparse.Namespace) -> int:
+    from vidprune.commands.agreement import agreement
+    from vidprune.video import expand_inputs
+
+    found = agreement(
+        _classifiers(arguments, ["none", *arguments.reducers]),
+        expand_inputs(arguments.videos),
+        checkpoint=_checkpoint(arguments),
+        command=arguments.command,
+        workers=arguments.workers,
+    )
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        from vidprune.terminal import agreement_table
+
+        _console().print(agreement_table(found))
+    for video in found.unreadable:
+        print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
+    for row in found.rows:
+        if row.nearness is not None and row.nearness.not_finite:
+            print(
+                f"{row.nearness.not_finite} videos do not agree under {row.reducer} because logits "
+                "are not finite; try --dtype bf16 or fp32",
+                file=sys.stderr,
+            )
+    return FAILURE if found.unreadable else 0
+
+
+# --- costs --------------------------------------------------------------------------------------
+
+
+def _costs(arguments: argparse.Namespace) -> int:
+    from vidprune.backbones.checkpoints import configuration
+    from vidprune.macs import costs
+    from vidprune.terminal import costs_table
+
+    config = configuration(
+        arguments.model,
+        arch=arguments.arch,
+        config=arguments.config,
+        frames=arguments.frames,
+        size=arguments.size,
+    )
+    found = {reducer: costs(config, reducer) for reducer in arguments.reducers}
+    if arguments.json:
+        for reducer, cost in found.items():
+            print(json.dumps({"model": arguments.model, "reducer": reducer, **asdict(cost)}))
+    else:
+        _console().print(costs_table(found))
+    return 0
+
+
 # --- demo ---------------------------------------------------------------------------------------
 
 
@@ -190,7 +266,18 @@ def _demo(arguments: argparse.Namespace) -> int:
 # --- what several commands share ----------------------------------------------------------------
 
 
+def _checkpoint(arguments: argparse.Namespace) -> str:
+    """How records name the model."""
+    return " ".join(filter(None, (arguments.model, arguments.arch)))
+
+
 def _classifier(arguments: argparse.Namespace) -> "Classifier":
+    (classifier,) = _classifiers(arguments, [arguments.reducer])
+    return classifier
+
+
+def _classifiers(arguments: argparse.Namespace, reducers: Sequence[str]) -> list["Classifier"]:
+    """The model with each of these reducers, over the same weights."""
     from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
     from vidprune.inference import Classifier, named_device
     from vidprune.model import prune
@@ -209,12 +296,15 @@ def _classifier(arguments: argparse.Namespace) -> "Classifier":
     )
     if arguments.model in ARCHITECTURES and not Path(arguments.model).exists():
         print(f"vidprune: {arguments.model} has random weights", file=sys.stderr)
-    return Classifier(
-        prune(model, arguments.reducer),
-        protocol_for(model, options),
-        batch_size=arguments.batch_size,
-        device=named_device(arguments.device) if arguments.device else None,
-    )
+    return [
+        Classifier(
+            prune(model, reducer),
+            protocol_for(model, options),
+            batch_size=arguments.batch_size,
+            device=named_device(arguments.device) if arguments.device else None,
+        )
+        for reducer in reducers
+    ]
 
 
 def _console(*, stderr: bool = False) -> "Console":
@@ -223,4 +313,11 @@ def _console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
-RUNS = {"predict": _predict, "evaluate": _evaluate, "demo": _demo}
+RUNS = {
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "agreement": _agreement,
+    "costs": _costs,
+    "demo": _demo,
+}

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from vidprune.backbones.base import SIGNALS, Shape
+from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, SIGNALS, Shape
 from vidprune.backbones.registry import shape_of
 from vidprune.layout import Layout, TokenGrid
 from vidprune.merging import reduced
@@ -35,6 +35,26 @@ class Costs:
     gmacs_dense: float
     tokens: tuple[int, ...]
     modules: dict[str, float]
+
+    @property
+    def attention(self) -> float:
+        """The products of attention, which grow with the square of the tokens."""
+        return self.modules[ATTENTION]
+
+    @property
+    def linear_in_blocks(self) -> float:
+        """What grows with the number of tokens: `linear` without the embedding and the head."""
+        return self.linear - self.modules[EMBEDDING] - self.modules[HEAD]
+
+    @property
+    def selection(self) -> float:
+        """The reducer's own."""
+        return self.modules.get(SELECTION, 0.0)
+
+    @property
+    def linear(self) -> float:
+        """All other: layers that see each token alone."""
+        return self.gmacs_per_view - self.attention - self.selection
 
 
 def costs(model: PreTrainedModel | PreTrainedConfig, reducer: Reducer | str | None = None) -> Costs:

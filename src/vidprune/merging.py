@@ -42,13 +42,19 @@ def _folded(
     if sizes is None:
         sizes = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
     joining = sizes if reduction.weight is None else sizes * reduction.weight.float()
-    own, joining = sizes.gather(1, keep), joining.gather(1, gone)
+    own, lost_sizes = sizes.gather(1, keep), joining.gather(1, gone)
+    if reduction.valid is not None:
+        # The places of padding hold tokens that were dropped like any other.
+        padding = joining.gather(1, keep).masked_fill(reduction.valid, 0)
+        gone, lost_sizes = torch.cat([gone, keep], 1), torch.cat([lost_sizes, padding], 1)
     places = torch.arange(keep.shape[1], device=keep.device)
-    shares = (owner.gather(1, gone)[:, None] == places[:, None]) * joining[:, None]
+    shares = (owner.gather(1, gone)[:, None] == places[:, None]) * lost_sizes[:, None]
     total = own + shares.sum(-1)
     shares = (shares / total[..., None]).to(tokens.dtype)
     lost = tokens.gather(1, gone[..., None].expand(-1, -1, tokens.shape[-1]))
-    own_share = (own / total)[..., None].to(tokens.dtype)
+    # What the others leave, not own / total: rounded shares would not sum to 1, and half-precision
+    # tokens would grow or shrink with every fold.
+    own_share = (1 - shares.float().sum(-1))[..., None].to(tokens.dtype)
     return survivors * own_share + (shares @ lost).to(tokens.dtype), total
 
 

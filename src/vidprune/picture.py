@@ -19,7 +19,8 @@ _GAP, _LABEL_HEIGHT, _FONT_SIZE = 6, 22, 14
 class Row:
     """One line of the picture: its `label`, and the `kept` places of the unpruned grid.
 
-    `kept` is flat and time-major, in any order; None shows the frames as they are.
+    `kept` is flat and time-major, in any order, with -1 for padding; None shows the frames as they
+    are.
     """
 
     label: str
@@ -64,7 +65,7 @@ def whitened(
     if kept is None:
         return shown
     stays = np.zeros(grid.tokens, dtype=bool)
-    stays[kept] = True
+    stays[kept[kept >= 0]] = True
     height, width = shown.shape[1] // grid.rows, shown.shape[2] // grid.columns
     places = stays.reshape(grid.frames, grid.rows, grid.columns)
     pixels = places.repeat(height, axis=1).repeat(width, axis=2)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vidprune.metrics import Accuracy
+from vidprune.intervals import METHOD, Interval
+from vidprune.metrics import Accuracy, Nearness
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
@@ -73,6 +74,100 @@ class Prediction:
     video: str
     top: tuple[Guess, ...] = ()
     error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What became of the reference's accuracy: `points` of top-1, paired video by video.
+
+    `lost` videos only the reference gets right, `gained` only the other; `mcnemar_p` is the exact
+    two-sided p of these two numbers.
+    """
+
+    points: Interval
+    lost: int
+    gained: int
+    mcnemar_p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """One run on the videos that all runs could read: accuracy, cost, and what moved.
+
+    `top1` is per cent, and `not_finite` videos (overflowed logits) are misses. GMACs are 10^9
+    multiply-accumulates, `gmacs_per_video` those of all views of a video. `change` and `nearness`
+    are against the first run, which itself has none. `hardware` and `command` are what the run
+    was made on and with.
+    """
+
+    run: str
+    checkpoint: str
+    reducer: str
+    dtype: str
+    protocol: dict[str, Any]
+    top1: float
+    not_finite: int
+    gmacs_per_view: float
+    views_per_video: int
+    gmacs_per_video: float
+    change: Change | None
+    nearness: Nearness | None
+    hardware: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Runs on the same labelled videos, the reference first.
+
+    `left_out` names the videos that some run could not read; `num_videos` counts the others.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    num_videos: int
+    num_classes: int
+    left_out: tuple[str, ...]
+    command: str
+    date: str
+    intervals: str = METHOD
+
+    def to_json(self) -> str:
+        """The record as indented JSON, ended by a line break."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementRow:
+    """A reducer: what a view costs with it (10^9 multiply-accumulates), how near it is to dense."""
+
+    reducer: str
+    gmacs_per_view: float
+    nearness: Nearness | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How near reducers are to the dense model, which is the first row, on videos without labels.
+
+    `num_videos` leaves out the `unreadable`. The same dtype, batch size and device served all.
+    """
+
+    rows: tuple[AgreementRow, ...]
+    num_videos: int
+    unreadable: tuple[dict[str, str], ...]
+    checkpoint: str
+    protocol: dict[str, Any]
+    views_per_video: int
+    dtype: str
+    batch_size: int
+    environment: dict[str, Any]
+    command: str
+    date: str
+    intervals: str = METHOD
+
+    def to_json(self) -> str:
+        """The record as indented JSON, ended by a line break."""
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,27 @@
 """What people see in a terminal: tables and a progress bar."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE
+from rich.console import Group
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
-from vidprune.report import Demo, Prediction, Progress, Report, hardware
+from vidprune.intervals import Interval
+from vidprune.macs import Costs
+from vidprune.metrics import Nearness
+from vidprune.report import (
+    Agreement,
+    ComparedRun,
+    Comparison,
+    Demo,
+    Prediction,
+    Progress,
+    Report,
+    hardware,
+)
 
 
 def prediction_table(predictions: Iterable[Prediction]) -> Table:
@@ -45,6 +58,101 @@ def report_table(report: Report) -> Table:
     return table
 
 
+_INTERVALS = "Second lines: 95 % intervals, bootstrap over videos."
+
+
+def comparison_table(found: Comparison) -> Group:
+    """Which runs they are, then each against the first; intervals stand on second lines."""
+    left_out = f", {len(found.left_out)} unreadable left out" if found.left_out else ""
+    table = Table(
+        *_right("", "top-1", "change\n(McNemar p)", "same\nclass", "KL", "rank\ncorr."),
+        *_right("GMACs of\na video"),
+        box=SIMPLE,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"{found.num_videos} videos, {found.num_classes} classes{left_out}",
+        caption="Against the first run; change in points of top-1, McNemar's test exact, KL in "
+        f"nats, rank correlation over the classes. {_INTERVALS}",
+    )
+    for number, run in enumerate(found.runs, start=1):
+        table.add_row(
+            str(number),
+            f"{run.top1:.1f} %",
+            _change(run),
+            *_near(run.nearness),
+            f"{run.gmacs_per_video:.2f}\n{run.views_per_video} x {run.gmacs_per_view:.4g}",
+        )
+        table.add_section()
+    return Group(_runs_table(found.runs), "", table)
+
+
+def _runs_table(runs: Iterable[ComparedRun]) -> Table:
+    """The numbers that runs have in a comparison; names may be long, and have the width."""
+    names = (Column(name, overflow="fold") for name in ("run", "model", "reducer"))
+    table = Table("", *names, "dtype", box=SIMPLE, pad_edge=False)
+    for number, run in enumerate(runs, start=1):
+        named = (Text(_shown(name)) for name in (run.run, run.checkpoint, run.reducer))
+        table.add_row(str(number), *named, run.dtype)
+    return table
+
+
+def agreement_table(found: Agreement) -> Table:
+    """Reducers under each other, how near each is to dense and what it saves."""
+    dense = found.rows[0].gmacs_per_view
+    views = "1 view" if found.views_per_video == 1 else f"{found.views_per_video} views"
+    table = Table(
+        Column("reducer", overflow="fold"),
+        *_right("same class", "KL", "rank corr.", "GMACs"),
+        box=SIMPLE,
+        pad_edge=False,
+        title=f"{found.num_videos} videos, {views} of each",
+        caption="Against the dense model; KL in nats, rank correlation over the classes, GMACs of "
+        f"a view. {_INTERVALS}",
+    )
+    for row in found.rows:
+        table.add_row(
+            Text(_shown(row.reducer)),
+            *_near(row.nearness),
+            f"{row.gmacs_per_view:.2f}\n{100 * row.gmacs_per_view / dense:.0f} %",
+        )
+        table.add_section()
+    return table
+
+
+def _right(*names: str) -> list[Column]:
+    # Wrapped between numbers where a terminal is narrow: one that is cut says something else.
+    return [Column(name, justify="right", overflow="fold") for name in names]
+
+
+def _change(run: ComparedRun) -> str:
+    """Points of top-1 with McNemar's p, and their interval; nothing of the reference itself."""
+    if run.change is None:
+        return ""
+    value, _, bounds = _interval(run.change.points, "+.1f").partition("\n")
+    return f"{value} ({run.change.mcnemar_p:.2g})\n{bounds}"
+
+
+def _near(found: Nearness | None) -> tuple[str, str, str]:
+    """Agreement, divergence and rank correlation; nothing where there is nothing to be near to."""
+    if found is None:
+        return "", "", ""
+    return (
+        _interval(found.agreement, ".1f", " %"),
+        _interval(found.kl_nats, ".3f"),
+        _interval(found.rank_correlation, ".3f"),
+    )
+
+
+def _interval(found: Interval | None, form: str, unit: str = "") -> str:
+    """The value, and on a second line its bounds, where it has any."""
+    if found is None:
+        return "-"
+    value = f"{found.value:{form}}{unit}"
+    if found.low is None or found.high is None:
+        return value
+    return f"{value}\n{found.low:{form}}, {found.high:{form}}"
+
+
 _DEMO_COLUMNS = ("top-1", "change", "same", "KL to dense", "GMACs", "clips/s")
 
 
@@ -71,6 +179,33 @@ def demo_table(found: Demo) -> Table:
             f"{row.clips_per_second:.1f} ({row.clips_per_second / dense.clips_per_second:.2f}x)",
         )
     return table
+
+
+def costs_table(found: Mapping[str, Costs]) -> Table:
+    """What a view costs with each reducer, in 10^9 multiply-accumulates."""
+    figures = ("GMACs", "of dense", "linear", "attention", "selection")
+    table = Table(
+        Column("reducer", overflow="fold"),
+        *(Column(name, justify="right", no_wrap=True) for name in figures),
+        Column("tokens left", overflow="fold"),
+        box=SIMPLE,
+    )
+    for reducer, cost in found.items():
+        parts = (cost.linear, cost.attention, cost.selection)
+        table.add_row(
+            reducer,
+            f"{cost.gmacs_per_view:.2f}",
+            f"{100 * cost.gmacs_per_view / cost.gmacs_dense:.1f} %",
+            *(f"{part:.2f}" for part in parts),
+            _few(cost.tokens),
+        )
+    return table
+
+
+def _few(tokens: Sequence[int]) -> str:
+    """All of a few numbers, the ends of many."""
+    shown = [str(count) for count in tokens]
+    return ", ".join(shown if len(shown) <= 4 else (shown[0], "...", shown[-1]))
 
 
 class ProgressBar:

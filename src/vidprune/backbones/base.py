@@ -1,13 +1,26 @@
 """What the forward loop asks of a model family."""
 
-from typing import Literal, Protocol
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from vidprune.layout import TokenGrid
 
+# Kinds of module that every family counts apart: attention's products, and what is not in a block.
+ATTENTION, EMBEDDING, HEAD = "attention products", "embedding", "head"
+
 Signal = Literal["keys", "queries", "values"]
 SIGNALS: tuple[Signal, ...] = ("keys", "queries", "values")
+
+
+@cache
+def compiled_half(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Half a block, as a function of its layer and tokens, compiled once for all blocks and any
+    number of tokens: a model that prunes has as many lengths as stages."""
+    return torch.compile(function, dynamic=True, fullgraph=True)
 
 
 class Shape(Protocol):

@@ -71,13 +71,7 @@ def load(
     """
     if positions not in POSITION_RULES:
         raise ValueError(f"positions={positions!r} is not known; choose one of {POSITION_RULES}")
-    if not isinstance(source, str | Path) or not str(source):
-        raise ValueError(f"source={source!r} must name a checkpoint: a file, a folder or an id")
-    source = str(_DEMO_FOLDER) if source == DEMO else str(source)
-    if isinstance(config, dict):
-        raise ValueError("config is a dict; give a VideoMAEConfig or the path of its JSON file")
-    if isinstance(config, str | Path):
-        config = VideoMAEConfig.from_json_file(config)
+    source, config = _named(source), _configured(config)
     path = Path(source)
     if path.is_file():
         model = _from_original(path, arch, config, frames, size)
@@ -91,6 +85,47 @@ def load(
     if labels is not None:
         name_classes(model, labels)
     return model.eval() if dtype is None else model.eval().to(dtype)
+
+
+def configuration(
+    source: str | Path,
+    *,
+    arch: str | None = None,
+    config: VideoMAEConfig | str | Path | None = None,
+    frames: int | None = None,
+    size: int | None = None,
+    revision: str | None = None,
+) -> VideoMAEConfig:
+    """The configuration of what `load` would load; arguments as there. No weights are read.
+
+    Of an original checkpoint only `arch` or `config` counts, so classes are counted from that.
+    """
+    source = _named(source)
+    config = _configured(config)
+    path = Path(source)
+    if path.is_file():
+        config = _original_config(path, arch, config)
+    elif arch is not None or (config is not None and source not in ARCHITECTURES):
+        raise _misplaced(source, path)
+    elif source in ARCHITECTURES and not path.exists():
+        config = config or architecture(source)
+    else:
+        config = _hugging_face_config(source, revision)
+    return resized(config, frames=frames, size=size)
+
+
+def _named(source: str | Path) -> str:
+    if not isinstance(source, str | Path) or not str(source):
+        raise ValueError(f"source={source!r} must name a checkpoint: a file, a folder or an id")
+    return str(_DEMO_FOLDER) if source == DEMO else str(source)
+
+
+def _configured(config: VideoMAEConfig | str | Path | None) -> VideoMAEConfig | None:
+    if isinstance(config, dict):
+        raise ValueError("config is a dict; give a VideoMAEConfig or the path of its JSON file")
+    if isinstance(config, str | Path):
+        return VideoMAEConfig.from_json_file(config)
+    return config
 
 
 def _misplaced(source: str, path: Path) -> Exception:
@@ -116,14 +151,9 @@ def _from_original(
     frames: int | None,
     size: int | None,
 ) -> PreTrainedModel:
-    if (arch is None) == (config is None):
-        raise ValueError(
-            f"{path} is an original checkpoint, which does not say its size; give either arch "
-            f"({', '.join(ARCHITECTURES)}) or config (a VideoMAEConfig)"
-        )
+    config = _original_config(path, arch, config)
     state = read_original(path)
     mapped = to_hugging_face(state)
-    config = architecture(str(arch)) if config is None else with_original_epsilon(config)
     head = state.get("head.weight")
     if head is not None and head.shape[0] != config.num_labels:
         config.num_labels = head.shape[0]
@@ -132,6 +162,15 @@ def _from_original(
     _check_fits(path, state, to_original(shapes))
     model.load_state_dict(mapped)
     return model
+
+
+def _original_config(path: Path, arch: str | None, config: VideoMAEConfig | None) -> VideoMAEConfig:
+    if (arch is None) == (config is None):
+        raise ValueError(
+            f"{path} is an original checkpoint, which does not say its size; give either arch "
+            f"({', '.join(ARCHITECTURES)}) or config (a VideoMAEConfig)"
+        )
+    return architecture(str(arch)) if config is None else with_original_epsilon(config)
 
 
 def _from_hugging_face(
@@ -200,6 +239,15 @@ def _normalisation_of(source: str, revision: str | None) -> dict[str, list[float
             record: dict[str, Any] = json.loads(Path(found).read_text())
             return {key: record[key] for key in ("image_mean", "image_std") if key in record}
     return {}
+
+
+def resized(
+    config: VideoMAEConfig, *, frames: int | None = None, size: int | None = None
+) -> VideoMAEConfig:
+    """A copy for other clips. Raises ValueError where patches do not fill them."""
+    config = copy.deepcopy(config)
+    _resize(config, frames, size)
+    return config
 
 
 def _resize(config: VideoMAEConfig, frames: int | None, size: int | None) -> None:

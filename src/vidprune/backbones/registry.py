@@ -10,8 +10,11 @@ BACKBONES: dict[str, type] = {"VideoMAEForVideoClassification": VideoMAEBackbone
 SHAPES: dict[str, type] = {"videomae": VideoMAEShape}
 
 
-def adapt(model: PreTrainedModel) -> Backbone:
-    """The model seen as a backbone. Raises TypeError where no adapter knows its class."""
+def adapt(model: PreTrainedModel, *, compiled: bool = False) -> Backbone:
+    """The model seen as a backbone, `compiled` with the halves of its blocks compiled.
+
+    Raises TypeError where no adapter knows its class.
+    """
     name = next((kind.__name__ for kind in type(model).__mro__ if kind.__name__ in BACKBONES), None)
     if name is None:
         raise TypeError(
@@ -23,7 +26,7 @@ def adapt(model: PreTrainedModel) -> Backbone:
             f"model is a {name} with use_mean_pooling=False: it classifies from its first token "
             "alone, which pruning may drop; use a checkpoint with mean pooling"
         )
-    backbone: Backbone = BACKBONES[name](model.config, model)
+    backbone: Backbone = BACKBONES[name](model.config, model, compiled)
     return backbone
 
 

@@ -6,14 +6,14 @@ name of transformers' modules that vidprune relies on stands in this file.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import Linear
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from vidprune.backbones.base import Signal
+from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, Signal, compiled_half
 from vidprune.layout import TokenGrid
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ class VideoMAEShape:
         config = self.config
         height, width = patch_sides(config)
         tube = config.num_channels * config.tubelet_size * height * width
-        return {"embedding": self.grid.tokens * tube * config.hidden_size}
+        return {EMBEDDING: self.grid.tokens * tube * config.hidden_size}
 
     def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
         """Query, key, value and output projections; queries by keys, weights by values."""
         width = self.config.hidden_size
         return {
             "attention projections": 4 * tokens * width**2,
-            "attention products": 2 * tokens**2 * width,
+            ATTENTION: 2 * tokens**2 * width,
         }
 
     def attention_map_macs(self, block: int, tokens: int) -> int:
@@ -103,17 +103,19 @@ class VideoMAEShape:
 
     def classify_macs(self, tokens: int) -> dict[str, int]:
         """The linear head."""
-        return {"head": self.config.hidden_size * self.config.num_labels}
+        return {HEAD: self.config.hidden_size * self.config.num_labels}
 
 
 @dataclass(frozen=True)
 class VideoMAEBackbone(VideoMAEShape):
-    """`Backbone` over VideoMAE's own modules; `config` is the model's.
+    """`Backbone` over VideoMAE's own modules; `config` is the model's. With `compiled` the halves
+    of its blocks run compiled.
 
     Similarity is taken from the keys as they enter attention: they have neither bias nor rotation.
     """
 
     model: "VideoMAEForVideoClassification"
+    compiled: bool = False
 
     def embed(self, pixel_values: Tensor) -> Tensor:
         """Tubes projected and given their positions."""
@@ -123,39 +125,13 @@ class VideoMAEBackbone(VideoMAEShape):
         self, block: int, tokens: Tensor, key_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Attention with its residual, and what it was computed from."""
-        layer = self.model.videomae.encoder.layer[block]
-        normalised = layer.layernorm_before(tokens)
-        if key_bias is None:
-            return layer.attention(normalised) + tokens, normalised
-        return self._attention(block, normalised, key_bias) + tokens, normalised
-
-    def _attention(self, block: int, normalised: Tensor, key_bias: Tensor) -> Tensor:
-        """What the attention module does, which takes no bias itself, with one; still fused."""
-        module = self.model.videomae.encoder.layer[block].attention
-        inner = module.attention
-        query, key, value = (
-            self._heads(block, normalised, name) for name in ("query", "key", "value")
-        )
-        mixed = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=key_bias[:, None, None].to(query.dtype),
-            dropout_p=inner.dropout_prob if inner.training else 0.0,
-            scale=inner.scaling,
-        )
-        return module.output(mixed.transpose(1, 2).flatten(2), normalised)
-
-    def _heads(self, block: int, normalised: Tensor, name: str) -> Tensor:
-        """One projection, split into heads, (B, H, N, d)."""
-        inner = self.model.videomae.encoder.layer[block].attention.attention
-        projected = getattr(inner, name)(normalised)
-        return projected.unflatten(-1, (inner.num_attention_heads, -1)).transpose(1, 2)
+        half = compiled_half(_attend) if self.compiled else _attend
+        return half(self.model.videomae.encoder.layer[block], tokens, key_bias)
 
     def attention_map(self, block: int, normalised: Tensor, key_bias: Tensor | None) -> Tensor:
         """Softmax of queries and keys, which fused attention never writes down, head by head."""
         inner = self.model.videomae.encoder.layer[block].attention.attention
-        query, key = (self._heads(block, normalised, name) for name in ("query", "key"))
+        query, key = (_heads(inner, normalised, name) for name in ("query", "key"))
         bias = 0 if key_bias is None else key_bias[:, None]
         total = torch.zeros(())
         for q, k in zip(query.unbind(1), key.unbind(1), strict=True):
@@ -181,8 +157,8 @@ class VideoMAEBackbone(VideoMAEShape):
 
     def feed_forward(self, block: int, tokens: Tensor) -> Tensor:
         """The MLP with its residual."""
-        layer = self.model.videomae.encoder.layer[block]
-        return layer.output(layer.intermediate(layer.layernorm_after(tokens)), tokens)
+        half = compiled_half(_feed_forward) if self.compiled else _feed_forward
+        return half(self.model.videomae.encoder.layer[block], tokens)
 
     def classify(self, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean over the tokens that are left, norm, linear head."""
@@ -191,3 +167,35 @@ class VideoMAEBackbone(VideoMAEShape):
         else:
             mean = (tokens * weights[..., None]).sum(1).to(tokens.dtype)
         return self.model.classifier(self.model.fc_norm(mean))
+
+
+def _attend(layer: Any, tokens: Tensor, key_bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    normalised = layer.layernorm_before(tokens)
+    if key_bias is None:
+        return layer.attention(normalised) + tokens, normalised
+    return _biased_attention(layer.attention, normalised, key_bias) + tokens, normalised
+
+
+def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
+    return layer.output(layer.intermediate(layer.layernorm_after(tokens)), tokens)
+
+
+def _biased_attention(module: Any, normalised: Tensor, key_bias: Tensor) -> Tensor:
+    """What the attention module does, which takes no bias itself, with one; still fused."""
+    inner = module.attention
+    query, key, value = (_heads(inner, normalised, name) for name in ("query", "key", "value"))
+    mixed = scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=key_bias[:, None, None].to(query.dtype),
+        dropout_p=inner.dropout_prob if inner.training else 0.0,
+        scale=inner.scaling,
+    )
+    return module.output(mixed.transpose(1, 2).flatten(2), normalised)
+
+
+def _heads(inner: Any, normalised: Tensor, name: str) -> Tensor:
+    """One projection, split into heads, (B, H, N, d)."""
+    projected = getattr(inner, name)(normalised)
+    return projected.unflatten(-1, (inner.num_attention_heads, -1)).transpose(1, 2)

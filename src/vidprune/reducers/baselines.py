@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
 from vidprune.reducers.base import Need, Signals
 from vidprune.reducers.draws import check_seed, draw
-from vidprune.reducers.dropping import Dropping
-from vidprune.reducers.exact import rising
+from vidprune.reducers.dropping import Dropping, lowest
 from vidprune.reducers.schedule import Stage
 
 
@@ -36,7 +34,4 @@ class Random(Dropping):
         """Keep `stage.kept` of tokens (B, N, C), the same number in every group."""
         assert layout.clip_keys is not None, "the model computes what needs names"
         draws = draw(layout.clip_keys, layout.origin, seed=self.seed, stage=stage.index)
-        by_group = draws.unflatten(1, (stage.groups, -1))
-        stay = rising(by_group)[..., : stage.group_size - stage.drop]
-        starts = torch.arange(stage.groups, device=tokens.device) * stage.group_size
-        return (stay.sort(dim=-1).values + starts[:, None]).flatten(1)
+        return lowest(draws, stage)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vidprune.layout import Layout
 from vidprune.reducers.base import Need, Reduction, Signals
-from vidprune.reducers.exact import exact, full_precision, unit_rows
+from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import GroupSchedule, Stage
 
 
@@ -26,6 +26,16 @@ def best_matches(keys: Tensor, keep: Tensor) -> Tensor:
     return owner.scatter(1, keep, themselves)
 
 
+def lowest(values: Tensor, stage: Stage) -> Tensor:
+    """The tokens of lowest `values` (B, N) that each group keeps, in rising position, (B, K) int64.
+
+    Of equals the earlier position stays.
+    """
+    stay = rising(values.unflatten(1, (stage.groups, -1)))[..., : stage.group_size - stage.drop]
+    starts = torch.arange(stage.groups, device=values.device) * stage.group_size
+    return (stay.sort(dim=-1).values + starts[:, None]).flatten(1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dropping(GroupSchedule):
     """The fields of every method that picks survivors by a rule of its own (`choose`).
@@ -40,12 +50,7 @@ class Dropping(GroupSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_switches(fold=self.fold, proportional_attention=self.proportional_attention)
-        if self.proportional_attention and not self.fold:
-            raise ValueError(
-                "proportional_attention=True needs fold=True: tokens that nothing was folded into "
-                "have one size"
-            )
+        check_folding(fold=self.fold, proportional_attention=self.proportional_attention)
 
     @property
     def chooses_by(self) -> frozenset[Need]:
@@ -74,6 +79,16 @@ class Dropping(GroupSchedule):
             return Reduction(keep=keep)
         assert signals.keys is not None, "the model computes what needs names"
         return Reduction(keep=keep, owner=best_matches(signals.keys, keep))
+
+
+def check_folding(*, fold: bool, proportional_attention: bool) -> None:
+    """Raise ValueError where either is no switch, or the second is on without the first."""
+    check_switches(fold=fold, proportional_attention=proportional_attention)
+    if proportional_attention and not fold:
+        raise ValueError(
+            "proportional_attention=True needs fold=True: tokens that nothing was folded into "
+            "have one size"
+        )
 
 
 def check_switches(**switches: object) -> None:

@@ -47,10 +47,11 @@ class Stage:
         return self.entering - self.groups * self.drop
 
     def __str__(self) -> str:
-        return (
-            f"{self.place.value} block {self.block}: {self.entering} -> {self.kept} tokens "
-            f"({self.groups} groups of {self.group_size}, {self.drop} dropped from each)"
-        )
+        where = f"{self.place.value} block {self.block}: {self.entering} ->"
+        if not self.drop:
+            return f"{where} at most {self.kept} tokens (how many depends on the clip)"
+        each = f"{self.groups} groups of {self.group_size}, {self.drop} dropped from each"
+        return f"{where} {self.kept} tokens ({each if self.groups > 1 else f'{self.drop} dropped'})"
 
 
 def spread_blocks(depth: int, stages: int) -> tuple[int, ...]:
@@ -85,7 +86,11 @@ def drops_per_frame(r: int, schedule: Schedule, stages: int) -> tuple[Fraction, 
 
 
 def plan_stages(
-    *, blocks: tuple[int, ...], grid: TokenGrid, drops: tuple[Fraction, ...]
+    *,
+    blocks: tuple[int, ...],
+    groups_by_stage: tuple[int, ...],
+    grid: TokenGrid,
+    drops: tuple[Fraction, ...],
 ) -> tuple[Stage, ...]:
     """Turn drops per temporal position into stages; those that drop nothing are left out.
 
@@ -93,9 +98,7 @@ def plan_stages(
     Raises ValueError where a group would not keep at least one token.
     """
     stages, entering = [], grid.tokens
-    for index, (block, groups) in enumerate(
-        zip(blocks, group_counts(grid.frames, len(blocks)), strict=True)
-    ):
+    for index, (block, groups) in enumerate(zip(blocks, groups_by_stage, strict=True)):
         drop = int(drops[index] * Fraction(grid.frames, groups))
         stage = Stage(index=index, block=block, groups=groups, entering=entering, drop=drop)
         _check_fits(stage)
@@ -133,7 +136,7 @@ class GroupSchedule:
         for name in ("schedule", "blocks"):
             value = getattr(self, name)
             if value is not None and (name == "blocks" or not isinstance(value, str)):
-                object.__setattr__(self, name, _whole_numbers(name, value))
+                object.__setattr__(self, name, whole_numbers(name, value))
         self._check_amount()
         self._check_stages()
 
@@ -180,6 +183,10 @@ class GroupSchedule:
             return len(self.schedule)
         return 3 if self.stages is None else self.stages
 
+    def groups_by_stage(self, grid: TokenGrid) -> tuple[int, ...]:
+        """How many groups each stage sees, those that drop nothing included."""
+        return group_counts(grid.frames, self.num_stages)
+
     def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
         """Stages for `depth` blocks on `grid`; empty where nothing is dropped.
 
@@ -195,10 +202,13 @@ class GroupSchedule:
                 f"{self.num_stages} stages after blocks {shown} do not fit a model of {depth} "
                 f"blocks (0 to {depth - 1}); choose other blocks or fewer stages"
             )
-        return plan_stages(blocks=blocks, grid=grid, drops=drops)
+        return plan_stages(
+            blocks=blocks, groups_by_stage=self.groups_by_stage(grid), grid=grid, drops=drops
+        )
 
 
-def _whole_numbers(name: str, value: object) -> tuple[int, ...]:
+def whole_numbers(name: str, value: object) -> tuple[int, ...]:
+    """`value` as a tuple. Raises ValueError where it lists anything but whole numbers."""
     numbers = tuple(value) if isinstance(value, (tuple, list)) else ()
     if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(

@@ -5,11 +5,24 @@ from dataclasses import MISSING, fields
 
 from vidprune.reducers.base import Reducer
 from vidprune.reducers.baselines import Random
+from vidprune.reducers.grid import Grid
+from vidprune.reducers.run_length import RunLength
 from vidprune.reducers.sta import STA
+from vidprune.reducers.tome import ToMe
+from vidprune.reducers.vid_tldr import VidTLDR
 
-REDUCERS: dict[str, type] = {"sta": STA, "random": Random}
+REDUCERS: dict[str, type] = {
+    "sta": STA,
+    "random": Random,
+    "grid": Grid,
+    "tome": ToMe,
+    "run-length": RunLength,
+    "vid-tldr": VidTLDR,
+}
 
 NONE = "none"
+
+_DECIMAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
 
 
 def parse(text: str) -> Reducer | None:
@@ -65,12 +78,14 @@ def _option(reducer: str, kind: type, part: str) -> tuple[str, object]:
     return name, _read(value)
 
 
-def _read(value: str) -> bool | int | str | tuple[int, ...]:
+def _read(value: str) -> bool | int | float | str | tuple[int, ...]:
     if value in ("true", "false"):
         return value == "true"
     if re.fullmatch(r"(\d+/)+\d*", value, re.ASCII):
         return tuple(int(part) for part in value.split("/") if part)
-    return int(value) if re.fullmatch(r"-?\d+", value, re.ASCII) else value
+    if re.fullmatch(r"-?\d+", value, re.ASCII):
+        return int(value)
+    return float(value) if _DECIMAL.fullmatch(value) else value
 
 
 def _written(value: object) -> str:

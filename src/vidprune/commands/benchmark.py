@@ -1,0 +1,204 @@
+"""What pruning buys on this machine: speed and arithmetic, against the best dense model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import product
+
+import torch
+from transformers import PreTrainedModel
+
+from vidprune.backbones.checkpoints import configuration, load
+from vidprune.backbones.registry import shape_of
+from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
+from vidprune.benchmark_report import Benchmark, BenchmarkRow, Setting
+from vidprune.budget import matched_frames, matched_reducer, matched_size
+from vidprune.compiled import MODES
+from vidprune.contest import Candidate, contest
+from vidprune.environment import environment
+from vidprune.inference import best_device
+from vidprune.macs import costs
+from vidprune.model import prune
+from vidprune.prepare import DTYPES
+from vidprune.reducers.spec import NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be measured: every combination of these.
+
+    `reducers` with their r; `against`: rivals without, each given the r at which it costs what the
+    reducer costs. `alternatives`: dense models of that cost, by fewer frames and by smaller
+    frames, and the next smaller architecture (or `smaller`, a checkpoint).
+    """
+
+    models: tuple[str, ...]
+    reducers: tuple[str, ...]
+    against: tuple[str, ...] = ()
+    alternatives: bool = True
+    smaller: str | None = None
+    arch: str | None = None
+    frames: int | None = None
+    size: int | None = None
+    dtypes: tuple[str, ...] = ("fp32",)
+    batch_sizes: tuple[int, ...] = (1, 8)
+    modes: tuple[str, ...] = ("eager",)
+    repeats: int = 10
+
+    def __post_init__(self) -> None:
+        for name, known in (("dtypes", DTYPES), ("modes", MODES)):
+            if unknown := [value for value in getattr(self, name) if value not in known]:
+                raise ValueError(
+                    f"{name} holds {unknown[0]!r}, which is not known; choose from "
+                    f"{', '.join(known)}"
+                )
+        if self.repeats < 2 or min(self.batch_sizes) < 1:
+            raise ValueError(
+                f"repeats={self.repeats} must be at least 2, and batch sizes "
+                f"{self.batch_sizes} at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on clips of a shape, with a reducer; and whose arithmetic it was chosen to equal."""
+
+    checkpoint: str
+    frames: int
+    size: int
+    reducer: str = NONE
+    matched: str | None = None
+
+
+def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
+    """What is compared for one model, the dense one first, each once."""
+    config = configuration(
+        checkpoint, arch=_arch(plan, checkpoint), frames=plan.frames, size=plan.size
+    )
+    frames, _, size, _ = shape_of(config).clip_shape
+    dense = Subject(checkpoint, frames, size)
+    found = [dense]
+    for reducer in plan.reducers:
+        gmacs = costs(config, reducer).gmacs_per_view
+        found.append(replace(dense, reducer=reducer))
+        for rival in plan.against:
+            rival = matched_reducer(config, rival, gmacs)
+            found.append(replace(dense, reducer=rival, matched=reducer))
+        if plan.alternatives:
+            fewer, lower = matched_frames(config, gmacs), matched_size(config, gmacs)
+            found += [replace(dense, frames=fewer, matched=reducer)] if fewer else []
+            found += [replace(dense, size=lower, matched=reducer)] if lower else []
+    if plan.alternatives and (smaller := plan.smaller or _next_smaller(checkpoint)):
+        found.append(replace(dense, checkpoint=smaller))
+    unique = {replace(subject, matched=None): subject for subject in reversed(found)}
+    return [subject for subject in found if unique[replace(subject, matched=None)] is subject]
+
+
+def _arch(plan: Plan, checkpoint: str) -> str | None:
+    """The architecture of original checkpoints; what else a model is named by says its own."""
+    return plan.arch if checkpoint.endswith((".pth", ".pt", ".safetensors")) else None
+
+
+def _next_smaller(checkpoint: str) -> str | None:
+    """The architecture before this one, None for the smallest and for checkpoints."""
+    names = list(ARCHITECTURES)
+    place = names.index(checkpoint) if checkpoint in names else 0
+    return names[place - 1] if place else None
+
+
+def benchmark(
+    plan: Plan,
+    *,
+    device: torch.device | None = None,
+    command: str = "",
+    tell: Callable[[str], object] = lambda text: None,
+    observe: Callable[[Benchmark], object] = lambda found: None,
+) -> Benchmark:
+    """Measure all that `plan` names; `tell` hears what is going on.
+
+    Runs of the same model, dtype and batch size take turns. `observe` is given the record as it
+    grows, after each such group, so that nothing is lost where a long run is cut off.
+    """
+    device = device or best_device()
+    # Before anything is loaded: what does not fit is refused at once.
+    known = {checkpoint: subjects(plan, checkpoint) for checkpoint in plan.models}
+    found = Benchmark(
+        rows=(),
+        repeats=plan.repeats,
+        videos=0,
+        unreadable=(),
+        environment=environment(device),
+        command=command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    for checkpoint, dtype in product(plan.models, plan.dtypes):
+        models = _models(plan, known[checkpoint], dtype, device)
+        for batch_size in plan.batch_sizes:
+            tell(f"{checkpoint}, {dtype}, batch {batch_size}")
+            rows = _group(plan, models, dtype, batch_size, device)
+            found = replace(found, rows=(*found.rows, *rows))
+            observe(found)
+    return found
+
+
+def _models(
+    plan: Plan, known: Sequence[Subject], dtype: str, device: torch.device
+) -> dict[Subject, PreTrainedModel]:
+    """Each subject's model; those of one checkpoint and shape share their weights."""
+    dense: dict[Subject, PreTrainedModel] = {}
+    for subject in known:
+        bare = replace(subject, reducer=NONE, matched=None)
+        if bare not in dense:
+            dense[bare] = load(
+                subject.checkpoint,
+                arch=_arch(plan, subject.checkpoint),
+                frames=subject.frames,
+                size=subject.size,
+                dtype=DTYPES[dtype],
+            ).to(device)
+    return {
+        subject: prune(dense[replace(subject, reducer=NONE, matched=None)], subject.reducer)
+        for subject in known
+    }
+
+
+def _group(
+    plan: Plan,
+    models: dict[Subject, PreTrainedModel],
+    dtype: str,
+    batch_size: int,
+    device: torch.device,
+) -> list[BenchmarkRow]:
+    """All runs of one model, dtype and batch size, against each other."""
+    candidates = [
+        Candidate(model, mode, batch_size, device)
+        for model in models.values()
+        for mode in plan.modes
+    ]
+    # The dense model, in every mode, comes first.
+    speeds = contest(candidates, dense=len(plan.modes), repeats=plan.repeats)
+    settings = (_setting(s, dtype, batch_size, m) for s, m in product(models, plan.modes))
+    return [
+        BenchmarkRow(
+            setting=setting,
+            gmacs_per_view=candidate.costs.gmacs_per_view,
+            gmacs_dense=candidates[0].costs.gmacs_per_view,
+            tokens=candidate.costs.tokens,
+            speed=speed,
+            reason=candidate.reason,
+        )
+        for setting, candidate, speed in zip(settings, candidates, speeds, strict=True)
+    ]
+
+
+def _setting(subject: Subject, dtype: str, batch_size: int, mode: str) -> Setting:
+    return Setting(
+        checkpoint=subject.checkpoint,
+        frames=subject.frames,
+        size=subject.size,
+        reducer=subject.reducer,
+        matched=subject.matched,
+        dtype=dtype,
+        batch_size=batch_size,
+        mode=mode,
+    )

@@ -1,0 +1,151 @@
+"""Runs against each other in turn: what each takes, and against the best dense one."""
+
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vidprune.account import account
+from vidprune.backbones.registry import adapt
+from vidprune.benchmark_report import Speed
+from vidprune.compiled import forward_in
+from vidprune.macs import Costs, costs
+from vidprune.measure import Run, in_turn, peak_memory_bytes, quantile, random_input
+from vidprune.model import Pruned
+
+_WARM_UPS = 3
+
+
+class Candidate:
+    """A pruned model (`prune(model, None)` for a dense one) in a mode and a batch size.
+
+    `reason` says why it cannot be run, once it has been found that it cannot.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, mode: str, batch_size: int, device: torch.device
+    ) -> None:
+        assert isinstance(model, Pruned), "prune(model, None) makes a dense one"
+        self.model, self.mode, self.device = model, mode, device
+        self.costs: Costs = costs(model)
+        self.clip_keys = torch.arange(batch_size, device=device)
+        self.run = Run(
+            forward_in(model, mode, self.clip_keys),
+            (batch_size, *adapt(model).clip_shape),
+            model.dtype,
+        )
+        self.peak_memory_bytes: int | None = None
+        self.accounts: list[dict[str, float]] = []
+        self.reason: str | None = None
+
+    def warm_up(self, *, accounts: int) -> None:
+        """Compile, allocate, and see what needs no timing: peak memory, shares of the time."""
+        generator = torch.Generator().manual_seed(0)
+        pixels = random_input(self.run, self.device, generator)
+        try:
+            for _ in range(1 if self.mode == "eager" else _WARM_UPS):
+                self.run.forward(pixels)
+            self._look_inside(pixels, accounts)
+        # Out of memory, or what a compiler does not take: a row that says so, and the rest goes on.
+        except RuntimeError as error:
+            self.reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+
+    def _look_inside(self, pixels: Tensor, accounts: int) -> None:
+        # What compiled code does on a CPU cannot be seen from outside.
+        if self.mode == "eager" or self.device.type == "cuda":
+            self.peak_memory_bytes = peak_memory_bytes(self.run.forward, pixels)
+        if self.mode == "eager":
+            self.accounts = [
+                account(self.model, pixels, clip_keys=self.clip_keys) for _ in range(accounts)
+            ]
+
+
+def contest(candidates: Sequence[Candidate], *, dense: int, repeats: int) -> list[Speed | None]:
+    """Each candidate's speed, None for those that cannot be run.
+
+    The first `dense` candidates are the dense model in its modes; the fastest of them is what
+    speed-ups are over, repeat by repeat.
+    """
+    accounts = max(1, repeats // 5)
+    with torch.inference_mode():
+        for candidate in candidates:
+            candidate.warm_up(accounts=accounts)
+    able = [candidate for candidate in candidates if candidate.reason is None]
+    taken = in_turn(
+        [candidate.run for candidate in able], repeats=repeats, device=candidates[0].device
+    )
+    seconds = dict(zip(map(id, able), taken, strict=True))
+    known = [candidate for candidate in candidates[:dense] if id(candidate) in seconds]
+    best = min(known, key=lambda candidate: median(seconds[id(candidate)]), default=None)
+    eager = next((candidate for candidate in known if candidate.mode == "eager"), None)
+    return [
+        _speed(
+            candidate,
+            seconds[id(candidate)],
+            candidates[0].costs,
+            best=None if best is None else seconds[id(best)],
+            bound=None if eager is None else _bound(candidate, eager, seconds[id(eager)]),
+        )
+        if id(candidate) in seconds
+        else None
+        for candidate in candidates
+    ]
+
+
+def _speed(
+    candidate: Candidate,
+    seconds: Sequence[float],
+    dense: Costs,
+    *,
+    best: Sequence[float] | None,
+    bound: float | None,
+) -> Speed:
+    middle = median(seconds)
+    ratios = None if best is None else [b / own for b, own in zip(best, seconds, strict=True)]
+    gain = dense.gmacs_per_view / candidate.costs.gmacs_per_view
+    shares = _shares(candidate)
+    peak = candidate.peak_memory_bytes
+    return Speed(
+        clips_per_second=candidate.run.shape[0] / middle,
+        latency_p50_ms=1e3 * middle,
+        latency_p95_ms=1e3 * quantile(seconds, 0.95),
+        latencies_ms=tuple(round(1e3 * second, 3) for second in seconds),
+        spread=(quantile(seconds, 0.75) - quantile(seconds, 0.25)) / middle,
+        peak_memory_mib=None if peak is None else peak / 2**20,
+        speed_up=None if ratios is None else median(ratios),
+        speed_up_low=None if ratios is None else quantile(ratios, 0.25),
+        speed_up_high=None if ratios is None else quantile(ratios, 0.75),
+        efficiency=None if ratios is None else median(ratios) / gain,
+        account_ms=None if shares is None else {k: 1e3 * middle * s for k, s in shares.items()},
+        selection_share=None if shares is None else shares["selection"],
+        bound_ms=None if bound is None else 1e3 * bound,
+    )
+
+
+def _shares(candidate: Candidate) -> dict[str, float] | None:
+    """The part that each kind of operation has in an eager forward, the median over accounts."""
+    if not candidate.accounts:
+        return None
+    kinds = candidate.accounts[0]
+    spent = {kind: median(account[kind] for account in candidate.accounts) for kind in kinds}
+    return {kind: seconds / sum(spent.values()) for kind, seconds in spent.items()}
+
+
+def _bound(candidate: Candidate, dense: Candidate, seconds: Sequence[float]) -> float | None:
+    """What the candidate would take if only arithmetic counted, from the eager dense times.
+
+    Attention shrinks by its own products, all else in the blocks by its linear layers, and the
+    embedding not at all. None for clips of another shape, another model, and compiled runs.
+    """
+    if candidate.mode != "eager" or candidate.run.shape != dense.run.shape:
+        return None
+    if candidate.model.dense is not dense.model.dense:
+        return None
+    shares = _shares(dense)
+    assert shares is not None, "an eager candidate has an account"
+    linear = candidate.costs.linear_in_blocks / dense.costs.linear_in_blocks
+    attention = candidate.costs.attention / dense.costs.attention
+    shrunk = {"embedding": 1.0, "attention": attention}
+    return median(seconds) * sum(share * shrunk.get(kind, linear) for kind, share in shares.items())

@@ -1,0 +1,142 @@
+"""How long forwards take, turn by turn, and how much memory one needs."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Forward = Callable[[Tensor], object]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Something to be timed: what it does with an input, and what that looks like."""
+
+    forward: Forward
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+
+
+def in_turn(
+    runs: Sequence[Run],
+    *,
+    repeats: int,
+    device: torch.device,
+    seed: int = 0,
+    tell: Callable[[int], object] = lambda repeat: None,
+) -> list[list[float]]:
+    """Seconds of each repeat of each run, `runs` by `repeats`.
+
+    In every repeat each run has its turn, and the order moves on by one from repeat to repeat, so
+    that whatever else the machine does falls on all alike. Every forward gets a fresh random
+    input, made outside of the time that counts. Warming up is the caller's.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    seconds: list[list[float]] = [[] for _ in runs]
+    for repeat in range(repeats):
+        tell(repeat)
+        for place in range(len(runs)):
+            turn = (repeat + place) % len(runs)
+            pixels = random_input(runs[turn], device, generator)
+            seconds[turn].append(seconds_of(runs[turn].forward, pixels))
+    return seconds
+
+
+def random_input(run: Run, device: torch.device, generator: torch.Generator) -> Tensor:
+    """An input as `run` takes it, drawn on the CPU from a normal distribution."""
+    return torch.randn(run.shape, generator=generator).to(device, run.dtype)
+
+
+def seconds_of(forward: Forward, pixels: Tensor) -> float:
+    """What one forward takes: by CUDA events on a GPU, by a monotonic clock elsewhere."""
+    with torch.inference_mode():
+        if pixels.device.type == "cuda":
+            return _cuda_seconds(forward, pixels)
+        _wait(pixels.device)
+        started = time.perf_counter()
+        forward(pixels)
+        _wait(pixels.device)
+        return time.perf_counter() - started
+
+
+def _cuda_seconds(forward: Forward, pixels: Tensor) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(pixels.device)
+    start.record()
+    forward(pixels)
+    end.record()
+    torch.cuda.synchronize(pixels.device)
+    return start.elapsed_time(end) / 1e3
+
+
+def _wait(device: torch.device) -> None:
+    """Until what was started on a device is done; the CPU does not start things."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of `values` lie, interpolated between neighbours."""
+    return torch.tensor(values, dtype=torch.float64).quantile(share).item()
+
+
+def peak_memory_bytes(forward: Forward, pixels: Tensor) -> int:
+    """The most that a forward holds at once beyond the weights and its input.
+
+    On a GPU what its allocator says; on the CPU the tensors that are alive between operations
+    (what an operation needs inside is not seen there).
+    """
+    with torch.inference_mode():
+        if pixels.device.type == "cuda":
+            torch.cuda.synchronize(pixels.device)
+            torch.cuda.reset_peak_memory_stats(pixels.device)
+            before = torch.cuda.memory_allocated(pixels.device)
+            forward(pixels)
+            torch.cuda.synchronize(pixels.device)
+            return torch.cuda.max_memory_allocated(pixels.device) - before
+        with _Alive() as alive:
+            forward(pixels)
+        return alive.peak
+
+
+class _Alive(TorchDispatchMode):
+    """Adds up the memory of tensors that operations made and that are still held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._known: set[int] = set()
+        self._held: list[tuple[StorageWeakRef, int]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # Whatever goes into an operation without having come out of one was there before.
+        made = {reference.cdata for reference, _ in self._held}
+        for tensor in _tensors((args, kwargs)):
+            if (cdata := tensor.untyped_storage()._cdata) not in made:
+                self._known.add(cdata)
+        found = function(*args, **(kwargs or {}))
+        for tensor in _tensors(found):
+            self._hold(tensor)
+        self._held = [
+            (reference, size) for reference, size in self._held if not reference.expired()
+        ]
+        self.peak = max(self.peak, sum(size for _, size in self._held))
+        return found
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        held = {reference.cdata for reference, _ in self._held}
+        if storage._cdata not in self._known | held:
+            self._held.append((StorageWeakRef(storage), storage.nbytes()))
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
