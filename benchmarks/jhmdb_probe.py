@@ -58,12 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--model", default="demo", help="whose features; demo, or a folder")
     options = parser.parse_args()
-    model = vidprune.load("demo")
+    model = vidprune.load(options.model)
     protocol = protocol_for(model, _SPREAD)
     model.classifier = torch.nn.Identity()
     head = fit(*features(model, protocol, options.train))
     model.classifier = head
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"module": to_original(model.state_dict())}, options.output)
 
 

@@ -10,9 +10,15 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vidprune.backbones.videomae_checkpoints import architecture
+from vidprune.benchmark_report import Benchmark
+from vidprune.benchmark_table import markdown_table, taken_on
+from vidprune.macs import costs
+from vidprune.reducers.sta import STA
 from vidprune.report import Demo, DemoRow, hardware
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +56,7 @@ def _demo_line(row: DemoRow, dense: DemoRow) -> str:
     )
     speed = f"{row.clips_per_second:.1f} ({row.clips_per_second / dense.clips_per_second:.2f}x)"
     cells = (
-        f"`{row.reducer}`",
+        f"`{row.name(dense)}`",
         f"{row.top1:.1f} %",
         *(("", "", "") if row is dense else near),
         f"{row.gmacs_per_view:.2f}",
@@ -110,6 +116,124 @@ def jhmdb() -> str:
     return "\n".join([*lines, "", f"{_ran(dense)}; {dense['views_per_video']} views each.", ""])
 
 
+def costs_table() -> str:
+    """What a view costs at every r, by formula, for the four ViTs."""
+    drops = (0, 16, 32, 48, 64, 80, 96)
+    names = ("small", "base", "large", "huge")
+    lines = [f"| model | {' | '.join(f'r = {r}' for r in drops)} |", "|---|" + "--:|" * len(drops)]
+    for name in names:
+        config = architecture(f"vit_{name}_patch16_224")
+        found = [costs(config, STA(r=r)).gmacs_per_view for r in drops]
+        lines.append(f"| ViT-{name[0].upper()} | {' | '.join(f'{g:.2f}' for g in found)} |")
+    return "\n".join([*lines, ""])
+
+
+CPU = [
+    (size, dtype, batch)
+    for size in ("small", "base")
+    for dtype in ("fp32", "bf16")
+    for batch in (1, 8)
+]
+
+
+def sweep() -> str:
+    """STA's speed-up over the best dense run by r, wherever it was timed on the CPU."""
+    drops = (32, 48, 64, 96)
+    lines = [
+        f"| model, dtype, batch | {' | '.join(f'r = {r}' for r in drops)} |",
+        "|---|" + "--:|" * len(drops),
+    ]
+    for size, dtype, batch in CPU:
+        found = _benchmark(f"cpu/{size}-{dtype}-batch-{batch}")
+        rows = {row.setting.reducer: row for row in found.rows}
+        cells = []
+        for r in drops:
+            row = rows[f"sta:r={r}"]
+            assert row.speed is not None, "it was timed"
+            gain = row.gmacs_dense / row.gmacs_per_view
+            cells.append(f"{row.speed.speed_up:.2f} (of {gain:.2f})")
+        lines.append(f"| ViT-{size[0].upper()}, {dtype}, {batch} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _spoken(found), ""])
+
+
+def matched(size: str, dtype: str) -> str:
+    """Every reducer, and cheaper dense models, at the arithmetic of STA with r = 64."""
+    found = _benchmark(f"cpu/{size}-{dtype}-batch-8")
+    dense = found.rows[0]
+    wanted = [
+        row
+        for row in found.rows
+        if "sta:r=64" in (row.setting.reducer, row.setting.matched)
+        or row.setting.checkpoint != dense.setting.checkpoint
+    ]
+    return f"{markdown_table([dense, *wanted])}\n{_spoken(found)}\n"
+
+
+def target() -> str:
+    """Pruned time against the bound, and the share of selection, on one thread."""
+    both = [_benchmark(f"cpu/target-{size}") for size in ("small", "base")]
+    tables = [markdown_table(found.rows) for found in both]
+    named = zip(("ViT-S", "ViT-B"), tables, both, strict=True)
+    return "\n".join(f"{name}:\n\n{table}\n{_spoken(found)}\n" for name, table, found in named)
+
+
+def _benchmark(name: str) -> Benchmark:
+    return Benchmark.from_json((RESULTS / name / "benchmark.json").read_text(encoding="utf-8"))
+
+
+def _spoken(found: Benchmark) -> str:
+    setting = found.rows[0].setting
+    return f"{setting.dtype}, batch {setting.batch_size}; {taken_on(found)}"
+
+
+def accuracy(name: str) -> str:
+    """Accuracy at matched cost: `vidprune compare`'s record, the dense model first."""
+    found = json.loads((RESULTS / "accuracy" / f"{name}.json").read_text(encoding="utf-8"))
+    lines = [
+        "| reducer | GMACs of a video | top-1 | change, points | p | same class | KL to dense |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        *(_accuracy_line(run, found["runs"][0]) for run in found["runs"]),
+    ]
+    dense = found["runs"][0]
+    said = (
+        f"{found['num_videos']} videos, {dense['dtype']}; {dense['hardware']}, "
+        f"{found['date'][:10]}; such as `{dense['command']}`. In brackets: {found['intervals']}; "
+        "p: McNemar's exact test."
+    )
+    return "\n".join([*lines, "", said, ""])
+
+
+def _accuracy_line(run: dict[str, Any], dense: dict[str, Any]) -> str:
+    cells = [f"`{_accuracy_name(run, dense)}`", f"{run['gmacs_per_video']:.2f}"]
+    cells.append(f"{run['top1']:.1f} %")
+    if run["change"] is None:
+        return f"| {' | '.join([*cells, '', '', '', ''])} |"
+    near = run["nearness"]
+    cells.append(_bracketed(run["change"]["points"], "+.1f"))
+    cells.append(f"{run['change']['mcnemar_p']:.2g}")
+    cells.append(_bracketed(near["agreement"], ".1f", " %"))
+    cells.append(_bracketed(near["kl_nats"], ".3f"))
+    return f"| {' | '.join(cells)} |"
+
+
+def _accuracy_name(run: dict[str, Any], dense: dict[str, Any]) -> str:
+    """The reducer, or in what a dense row differs from the dense model."""
+    own, whole = run["protocol"], dense["protocol"]
+    said = [
+        *(["6 blocks of 12"] if run["checkpoint"] != dense["checkpoint"] else []),
+        *([f"{own['frames']} frames"] if own["frames"] != whole["frames"] else []),
+        *([f"{own['size']} pixels"] if own["size"] != whole["size"] else []),
+    ]
+    if run["views_per_video"] != dense["views_per_video"]:
+        said.append(f"{run['views_per_video']} of {dense['views_per_video']} views")
+    return f"{run['reducer']} ({', '.join(said)})" if said else run["reducer"]
+
+
+def _bracketed(interval: dict[str, float], form: str, unit: str = "") -> str:
+    low, high = (f"{interval[end]:{form}}" for end in ("low", "high"))
+    return f"{interval['value']:{form}}{unit} ({low} to {high})"
+
+
 def _report(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     return found
@@ -127,6 +251,16 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo-model": demo_model,
     "jhmdb": jhmdb,
     "positions": positions,
+    "costs": costs_table,
+    "sweep": sweep,
+    "target": target,
+    "accuracy-demo": partial(accuracy, "demo"),
+    "accuracy-jhmdb": partial(accuracy, "jhmdb"),
+    **{
+        f"matched-{size}-{dtype}": partial(matched, size, dtype)
+        for size in ("small", "base")
+        for dtype in ("fp32", "bf16")
+    },
 }
 PAGES = (
     ROOT / "README.md",

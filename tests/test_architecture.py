@@ -132,5 +132,5 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'vidprune' has no attribute 'ToMe'"):
-        vidprune.ToMe  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'vidprune' has no attribute 'Best'"):
+        vidprune.Best  # noqa: B018

@@ -74,7 +74,7 @@ def wrong(
 # What is wrong, how the command is called ({job} is the folder above), the status, and what the
 # one line on stderr says. Options given here come after the good ones and win over them.
 WRONG = [
-    wrong("reducer unknown", "--reducer", "tome:r=8", says=("reducer 'tome'", "none, sta, random")),
+    wrong("reducer unknown", "--reducer", "best:r=8", says=("reducer 'best'", "none, sta, random")),
     wrong(
         "reducer option unknown", "--reducer", "sta:q=8", says=("sta has no option 'q'", "order")
     ),

@@ -396,8 +396,8 @@ def test_a_reducer_that_does_not_fit_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(ValueError, match=r"cannot drop 16 tokens.*holds 16 tokens"):
         prune(dense, STA(r=16))
-    with pytest.raises(ValueError, match="reducer 'tome' is not known"):
-        prune(dense, "tome:r=3")
+    with pytest.raises(ValueError, match="reducer 'best' is not known"):
+        prune(dense, "best:r=3")
 
 
 @pytest.fixture

@@ -40,6 +40,13 @@ def test_all_kept_is_the_frames_and_so_is_a_row_without_kept():
     assert np.array_equal(whitened(frames, None, GRID), frames)
 
 
+def test_padding_is_no_place():
+    frames = dark_frames(3)
+    padded = whitened(frames, np.array([4, 9, -1, -1]), GRID)
+    assert np.array_equal(padded, whitened(frames, np.array([4, 9]), GRID))
+    assert white(padded)[2].all()
+
+
 def test_frames_are_not_written_to():
     frames = dark_frames(3)
     before = frames.copy()

@@ -9,6 +9,10 @@ from typing import Any, NoReturn
 USAGE = 2
 
 _SPECS = "sta:r=64, random:r=64, ..."
+_SOURCES = (
+    "Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), name of "
+    "an architecture for random weights, or `demo`"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,6 +137,82 @@ def _add_costs(verbs: Any) -> argparse.ArgumentParser:
     return verb
 
 
+def _add_benchmark(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "benchmark",
+        help="what pruning buys on this machine, against the best dense model",
+        description="Time models, dense and pruned, in turn on fresh random clips; rivals and "
+        "cheaper dense models of equal arithmetic stand beside them. DIR gets benchmark.json, "
+        ".csv and .md, and plots. Speeds of different runs do not compare; ratios in one run do.",
+    )
+    verb.add_argument(
+        "--model", dest="models", nargs="+", required=True, metavar="SOURCE", help=_SOURCES
+    )
+    verb.add_argument("--arch", metavar="NAME", help="architecture of original checkpoints")
+    verb.add_argument(
+        "--reducer", dest="reducers", nargs="+", default=(), metavar="SPEC", help=_SPECS
+    )
+    verb.add_argument(
+        "--against",
+        nargs="+",
+        default=(),
+        metavar="SPEC",
+        help="rivals without r, such as random random:fold=true tome; each is given the r at "
+        "which it costs what each --reducer costs",
+    )
+    verb.add_argument(
+        "--no-alternatives",
+        action="store_true",
+        help="leave out dense models that cost as little: fewer or smaller frames, a smaller model",
+    )
+    verb.add_argument("--smaller", metavar="SOURCE", help="a smaller dense model to compare with")
+    _add_clip_shape(verb)
+    _add_runs(verb)
+    verb.add_argument("--output", type=Path, metavar="DIR", help="folder of the record and plots")
+    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
+    return verb
+
+
+def _add_runs(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("runs", "every combination is timed")
+    group.add_argument(
+        "--batch-size",
+        dest="batch_sizes",
+        type=int,
+        nargs="+",
+        default=[1, 8],
+        metavar="N",
+        help="(1 8)",
+    )
+    group.add_argument(
+        "--dtype",
+        dest="dtypes",
+        nargs="+",
+        choices=("fp32", "bf16", "fp16"),
+        default=["fp32"],
+        help="(fp32)",
+    )
+    group.add_argument(
+        "--mode",
+        dest="modes",
+        nargs="+",
+        choices=("eager", "blocks", "graph"),
+        default=["eager"],
+        help="as it stands, blocks compiled, compiled as one graph (eager)",
+    )
+    group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")
+    group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
+    videos = verb.add_argument_group("videos", "also from files to logits, and nearness to dense")
+    videos.add_argument(
+        "--video", dest="videos", nargs="+", default=(), metavar="VIDEO", help="files, folders"
+    )
+    videos.add_argument("--protocol", metavar="NAME", help="views, such as k400 (the model's own)")
+    videos.add_argument(
+        "--workers", type=int, metavar="N", help="decoding processes (one per core)"
+    )
+
+
 def _add_demo(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
         "demo",
@@ -154,8 +234,7 @@ def _add_source(group: Any) -> None:
         "--model",
         required=True,
         metavar="SOURCE",
-        help="Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), "
-        "name of an architecture for random weights, or `demo`",
+        help=_SOURCES,
     )
     group.add_argument("--arch", metavar="NAME", help="architecture of an original checkpoint")
     group.add_argument(
@@ -226,5 +305,6 @@ VERBS: dict[str, Callable[[Any], argparse.ArgumentParser]] = {
     "compare": _add_compare,
     "agreement": _add_agreement,
     "costs": _add_costs,
+    "benchmark": _add_benchmark,
     "demo": _add_demo,
 }

@@ -17,6 +17,8 @@ class Setting:
 
     `checkpoint` is as the user named it. `matched` names the reducer whose arithmetic a rival's
     setting, or a cheaper dense model, was chosen to equal; None for what was asked for as it is.
+    `views` counts the views of a video where they are fewer than the protocol's, None elsewhere:
+    a view is then what it is for the dense model, and costs as much.
     """
 
     checkpoint: str
@@ -27,6 +29,7 @@ class Setting:
     dtype: str
     batch_size: int
     mode: str
+    views: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +78,16 @@ class Speed:
 class EndToEnd:
     """From files to logits: videos per second as a whole, of decoding alone, of the model alone.
 
-    The slower of the last two is what bounds the first.
+    Decoding runs alone with as many workers as beside the model, which alone is given the same
+    views out of memory. The slower of both is what bounds the whole. `seconds`: of each pass over
+    all videos, from files to logits; speeds are those of the median pass.
     """
 
     videos_per_second: float
     decoding_videos_per_second: float
     model_videos_per_second: float
     views_per_video: int
+    seconds: tuple[float, ...]
 
     @property
     def bound_by(self) -> str:
@@ -94,7 +100,10 @@ class EndToEnd:
 class BenchmarkRow:
     """One setting: arithmetic (10^9 multiply-accumulates a view), speed, nearness to dense.
 
-    `tokens` after each stage. `speed` is None where it could not be run, for the `reason` given.
+    `tokens` after each stage. `speed` is None where it could not be run, for the `reason` given,
+    and for fewer views, whose forward is the dense one. `end_to_end` is taken in one batch size
+    and mode; `nearness` was found there too, and stands in all rows of the same model. Only rows
+    with the same number of a `contest` were timed in turn: their speeds compare.
     """
 
     setting: Setting
@@ -105,6 +114,13 @@ class BenchmarkRow:
     reason: str | None = None
     end_to_end: EndToEnd | None = None
     nearness: Nearness | None = None
+    contest: int = 0
+
+    @property
+    def gmacs_per_video(self) -> float | None:
+        """The arithmetic of all views that it is given; None where it was given no video."""
+        views = self.end_to_end.views_per_video if self.end_to_end else None
+        return None if views is None else views * self.gmacs_per_view
 
 
 @dataclass(frozen=True, kw_only=True)

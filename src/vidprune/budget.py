@@ -8,6 +8,7 @@ from vidprune.backbones.checkpoints import resized
 from vidprune.backbones.registry import shape_of
 from vidprune.macs import costs
 from vidprune.reducers.spec import describe, parse
+from vidprune.video.views import evenly_spaced
 
 
 def matched_reducer(config: PreTrainedConfig, spec: str, gmacs: float) -> str:
@@ -54,6 +55,16 @@ def matched_size(config: PreTrainedConfig, gmacs: float) -> int | None:
     """The side of a square, less than the model's, at which it costs nearest to `gmacs` dense."""
     size = shape_of(config).clip_shape[2]
     return _nearest(range(1, size), lambda size: resized(config, size=size), gmacs)
+
+
+def matched_views(views: int, share: float) -> tuple[int, ...] | None:
+    """Which of so many views the dense model takes to cost that `share` of all of them.
+
+    Positions, as many as come nearest and at least one, spread evenly from the first view to the
+    last; a single one is the middle. None where that is all of them.
+    """
+    count = max(1, round(views * share))
+    return evenly_spaced(views - 1, count) if count < views else None
 
 
 def _nearest(

@@ -17,6 +17,7 @@ from vidprune.arguments import USAGE, parser
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vidprune.benchmark_report import Benchmark
     from vidprune.commands.evaluate import Observer
     from vidprune.inference import Classifier
     from vidprune.report import Prediction
@@ -248,6 +249,56 @@ def _costs(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# --- benchmark ----------------------------------------------------------------------------------
+
+# Arguments that go into the plan under their own names.
+PLANNED = (
+    *("models", "reducers", "against", "smaller", "arch", "frames", "size"),
+    *("dtypes", "batch_sizes", "modes", "repeats", "protocol", "workers"),
+)
+
+
+def _benchmark(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from vidprune.commands.benchmark import Plan, benchmark, write
+    from vidprune.inference import named_device
+    from vidprune.terminal import benchmark_tables
+    from vidprune.video import expand_inputs
+
+    if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise ValueError(f"threads={arguments.threads} must be at least 1")
+        torch.set_num_threads(arguments.threads)
+    given = {name: value for name, value in vars(arguments).items() if name in PLANNED}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    videos = expand_inputs(arguments.videos) if arguments.videos else ()
+    given |= {"alternatives": not arguments.no_alternatives, "videos": videos}
+    plan = Plan(**given)
+
+    def keep(found: "Benchmark") -> None:
+        if arguments.output is not None:
+            write(found, arguments.output)
+
+    with _console(stderr=True).status("") as status:
+        found = benchmark(
+            plan,
+            device=named_device(arguments.device) if arguments.device else None,
+            command=arguments.command,
+            tell=status.update,
+            observe=keep,
+        )
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        console = _console()
+        for table in benchmark_tables(found, width=console.width):
+            console.print(table)
+    for video in found.unreadable:
+        print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
+    return 0 if any(row.speed for row in found.rows) else FAILURE
+
+
 # --- demo ---------------------------------------------------------------------------------------
 
 
@@ -319,5 +370,6 @@ RUNS = {
     "compare": _compare,
     "agreement": _agreement,
     "costs": _costs,
+    "benchmark": _benchmark,
     "demo": _demo,
 }

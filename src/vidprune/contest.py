@@ -45,12 +45,17 @@ class Candidate:
         generator = torch.Generator().manual_seed(0)
         pixels = random_input(self.run, self.device, generator)
         try:
-            for _ in range(1 if self.mode == "eager" else _WARM_UPS):
+            for _ in range(_WARM_UPS if self._needs_runs else 0):
                 self.run.forward(pixels)
             self._look_inside(pixels, accounts)
         # Out of memory, or what a compiler does not take: a row that says so, and the rest goes on.
         except RuntimeError as error:
             self.reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+
+    @property
+    def _needs_runs(self) -> bool:
+        """Whether looking inside does not warm up enough: compilers, and allocators of GPUs."""
+        return self.mode != "eager" or self.device.type != "cpu"
 
     def _look_inside(self, pixels: Tensor, accounts: int) -> None:
         # What compiled code does on a CPU cannot be seen from outside.

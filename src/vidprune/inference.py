@@ -158,7 +158,7 @@ def _batches(
     """As many views as a batch takes, and between them, in their place, what cannot be read."""
     waiting: list[_Waiting | Unreadable] = []
     views = 0
-    for request, pixels in _read(requests, classifier.protocol, workers):
+    for request, pixels in read_requests(requests, classifier.protocol, workers):
         if isinstance(pixels, str):
             waiting.append(Unreadable(request.name, pixels))
             continue
@@ -220,9 +220,13 @@ class _Videos(Dataset[tuple[Request, Tensor | str]]):
             return request, error.reason
 
 
-def _read(
+def read_requests(
     requests: Sequence[Request], protocol: Protocol, workers: int | None
 ) -> Iterable[tuple[Request, Tensor | str]]:
+    """Each video with all views of the protocol (V, T, 3, S, S) uint8, or why it has none.
+
+    In the order of `requests`; `workers` as in `Classifier.classify`.
+    """
     if workers is not None and workers < 0:
         raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
     workers = min(usable_cores() if workers is None else workers, len(requests))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
-from vidprune.reducers.base import Reduction
+from vidprune.reducers.base import Reduction, dropped
 
 
 def reduced(tokens: Tensor, layout: Layout, reduction: Reduction) -> tuple[Tensor, Layout]:
@@ -38,7 +38,7 @@ def _folded(
     """
     keep, owner = reduction.keep, reduction.owner
     assert owner is not None, "whoever calls has looked"
-    gone = _dropped(keep, tokens.shape[1])
+    gone = dropped(keep, tokens.shape[1])
     if sizes is None:
         sizes = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
     joining = sizes if reduction.weight is None else sizes * reduction.weight.float()
@@ -56,13 +56,6 @@ def _folded(
     # tokens would grow or shrink with every fold.
     own_share = (1 - shares.float().sum(-1))[..., None].to(tokens.dtype)
     return survivors * own_share + (shares @ lost).to(tokens.dtype), total
-
-
-def _dropped(keep: Tensor, entering: int) -> Tensor:
-    """The positions that are not in `keep` (B, K), rising, (B, entering - K) int64."""
-    stays = torch.zeros(keep.shape[0], entering, dtype=torch.int64, device=keep.device)
-    order = stays.scatter(1, keep, 1).sort(dim=-1, stable=True).indices
-    return order[:, : entering - keep.shape[1]]
 
 
 def key_bias(layout: Layout, *, proportional: bool) -> Tensor | None:

@@ -174,17 +174,26 @@ class Agreement:
 class DemoRow:
     """One setting: accuracy, nearness to the dense model, cost of a view, speed of the forward.
 
+    `frames` and `size` are those of the clips, which a cheaper dense model takes fewer or smaller.
     `top1` and `agreement` (the same first class as dense) are per cent; `kl_to_dense` is the mean
     divergence in nats, with its standard error over clips.
     """
 
     reducer: str
+    frames: int
+    size: int
     top1: float
     agreement: float
     kl_to_dense: float
     kl_standard_error: float
     gmacs_per_view: float
     clips_per_second: float
+
+    def name(self, dense: "DemoRow") -> str:
+        """The reducer, and in what the clips differ from those of the dense model."""
+        frames = f", {self.frames} frames" if self.frames != dense.frames else ""
+        pixels = f", {self.size} pixels" if self.size != dense.size else ""
+        return self.reducer + frames + pixels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What people see in a terminal: tables and a progress bar."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Group
@@ -9,6 +9,8 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
+from vidprune.benchmark_report import Benchmark
+from vidprune.benchmark_table import NOTES, cells, columns, groups
 from vidprune.intervals import Interval
 from vidprune.macs import Costs
 from vidprune.metrics import Nearness
@@ -22,6 +24,9 @@ from vidprune.report import (
     Report,
     hardware,
 )
+
+_WIDE = 120
+_IMPLIED = ("efficiency", "p50, ms", "memory, MiB", "over bound")
 
 
 def prediction_table(predictions: Iterable[Prediction]) -> Table:
@@ -170,7 +175,7 @@ def demo_table(found: Demo) -> Table:
     )
     for row in found.rows:
         table.add_row(
-            row.reducer,
+            row.name(dense),
             f"{row.top1:.1f} %",
             f"{row.top1 - dense.top1:+.1f}" if row is not dense else "",
             f"{row.agreement:.1f} %" if row is not dense else "",
@@ -206,6 +211,25 @@ def _few(tokens: Sequence[int]) -> str:
     """All of a few numbers, the ends of many."""
     shown = [str(count) for count in tokens]
     return ", ".join(shown if len(shown) <= 4 else (shown[0], "...", shown[-1]))
+
+
+def benchmark_tables(found: Benchmark, *, width: int) -> Iterator[Table | Text]:
+    """One table per group of runs that took turns, and at the end how to read them.
+
+    Where `width` letters are too few for all columns, those that others imply are left out.
+    """
+    for title, rows in groups(found):
+        headings = columns(rows)
+        shown = [n for n, h in enumerate(headings) if width >= _WIDE or h not in _IMPLIED]
+        table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE)
+        table.add_column(headings[0], overflow="fold")
+        for heading in shown[1:]:
+            table.add_column(headings[heading], justify="right", no_wrap=True)
+        for row in rows:
+            line = cells(row, rows[0], len(headings))
+            table.add_row(*(Text(line[number]) for number in shown))
+        yield table
+    yield Text(NOTES, style="dim")
 
 
 class ProgressBar:

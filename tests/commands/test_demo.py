@@ -1,5 +1,6 @@
 """The demo's mechanics on a few clips; how good its model is, is measured elsewhere."""
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 import tiny_job
 from vidprune import cli
-from vidprune.commands.demo import REDUCERS
+from vidprune.commands.demo import REDUCERS, RIVALS
 from vidprune.demo.clips import CLASSES
 
 
@@ -24,17 +25,18 @@ def test_a_few_clips_give_a_table_and_a_picture(tmp_path, capsys, monkeypatch):
     assert cli.main(["demo", "--output", str(tmp_path), "--per-class", "1"]) == 0
     shown = capsys.readouterr().out
     assert f"{len(CLASSES)} generated clips" in shown
-    for reducer in REDUCERS:
-        assert f" {reducer} " in shown
+    rows = json.loads((tmp_path / "demo.json").read_text())["rows"]
+    assert all(f" {row['reducer']}" in shown for row in rows)
     picture = Image.open(tmp_path / "kept-tokens.png")
     assert (np.asarray(picture) == 255).all(-1).any()
     clips = sorted((tmp_path / "clips").rglob("*.mp4"))
     assert len(clips) == len(CLASSES)
-    drops = {int(reducer.partition("r=")[2]) for reducer in REDUCERS if reducer != "none"}
-    assert {f"{name}:r={r}" for r in drops for name in ("sta", "random")} | {"none"} == set(
-        REDUCERS
-    )
-    assert len(drops) >= 2
+    assert "random" in RIVALS
+    # Dense, and for each reducer itself, its rivals, fewer frames and fewer pixels.
+    assert len(rows) == 1 + len(REDUCERS) * (1 + len(RIVALS) + 2)
+    assert len({(row["reducer"], row["frames"], row["size"]) for row in rows}) == len(rows)
+    assert " 12 frames" in shown
+    assert " 56 pixels" in shown
 
 
 def test_no_clips_are_refused(tmp_path, capsys):

@@ -129,6 +129,13 @@ def test_changes_are_those_of_the_loops() -> None:
     np.testing.assert_allclose(changes(signal, PLACES)[0].numpy(), wanted, rtol=1e-12)
 
 
+def test_pixels_in_half_precision_are_compared_in_full() -> None:
+    pixels = torch.randn(1, 12, 2, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = changes(pixels, 3)
+    wanted = changes(pixels.double(), 3)
+    torch.testing.assert_close(found, wanted.float(), rtol=1e-6, atol=0)
+
+
 def test_another_grid_and_tubelet() -> None:
     """Two rows of three, tubes of three frames; the signal alone, no model."""
     random = np.random.default_rng(0)
@@ -452,6 +459,20 @@ def test_a_budget_compiles_as_one_graph(backend: str, fold: bool) -> None:
     torch._dynamo.reset()
     assert torch.equal(found.trace.origin[0], wanted.trace.origin[0])
     torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_threshold_compiles_in_parts_and_not_as_one_graph() -> None:
+    pixels = clips_that_stand_still(2, moves=(0.2, 0.5))
+    pruned = prune(tiny_videomae(num_hidden_layers=2), RunLength(fold=True))
+    torch._dynamo.reset()
+    found = torch.compile(pruned, backend="eager")(pixels)
+    torch.testing.assert_close(found.logits, pruned(pixels).logits, rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException):
+        torch.compile(pruned, backend="eager", fullgraph=True)(pixels)
+    torch._dynamo.reset()
 
 
 @torch.no_grad()

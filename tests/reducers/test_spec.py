@@ -85,7 +85,7 @@ def test_space_around_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("tome:r=8", "reducer 'tome' is not known; choose one of none, sta, random"),
+        ("best:r=8", "reducer 'best' is not known; choose one of none, sta, random"),
         ("", "reducer '' is not known"),
         ("none:r=8", "none"),
         ("sta", "r=None must be a whole number"),

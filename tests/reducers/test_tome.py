@@ -97,11 +97,11 @@ def test_length_of_keys_counts_for_nothing() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_keys_are_scored_in_float32(dtype: torch.dtype) -> None:
-    keys = torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
-    wanted = reduction(keys.float(), 15)
-    found = reduction(keys, 15)
+    keys = torch.randn(3, 200, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+    wanted = reduction(keys.float(), 50)
+    found = reduction(keys, 50)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = reduction(keys.float(), 15)
+        cast = reduction(keys.float(), 50)
     for each in (found, cast):
         assert torch.equal(each.keep, wanted.keep)
         assert torch.equal(each.owner, wanted.owner)
@@ -130,7 +130,7 @@ def last_sizes(trace: Trace, tokens: int) -> list[list[int]]:
         ({"r": 9}, [9] * 6),
         ({"r": 9, "proportional_attention": True}, [9] * 6),
         ({"r": 9, "mode": "drop"}, [9] * 6),
-        ({"r": 9, "schedule": "decreasing"}, [18, 15, 11, 7, 3, 0]),
+        ({"r": 9, "schedule": "decreasing"}, [18, 14, 11, 7, 4, 0]),
         (
             {"schedule": (0, 70, 0, 1, 40, 0), "proportional_attention": True},
             [0, 64, 0, 1, 31, 0],
@@ -153,7 +153,8 @@ def test_a_forward_is_the_one_by_loops(options: dict[str, Any], merges: list[int
             proportional=reducer.proportional_attention,
         )
         assert [kept[clip].tolist() for kept in output.trace.kept] == stages
-        torch.testing.assert_close(output.logits[clip], logits, rtol=1e-6, atol=1e-7)
+        # Sizes and their shares are float32 in a float64 model, too.
+        torch.testing.assert_close(output.logits[clip], logits, rtol=1e-5, atol=1e-6)
         if reducer.mode == "merge":
             assert last_sizes(output.trace, 128)[clip] == sizes
 
@@ -180,12 +181,12 @@ def lengths(reducer: ToMe, depth: int, grid: TokenGrid = VIT) -> list[int]:
 
 
 def test_every_block_acts_between_attention_and_mlp() -> None:
-    stages = ToMe(r=65).plan(24, VIT)
+    stages = ToMe(r=60).plan(24, VIT)
     assert [stage.block for stage in stages] == list(range(24))
     assert {stage.place for stage in stages} == {Place.AFTER_ATTENTION}
-    assert [stage.entering for stage in stages] == [1568 - 65 * block for block in range(24)]
-    assert [stage.kept for stage in stages] == [1568 - 65 * block for block in range(1, 25)]
-    assert {(stage.groups, stage.drop) for stage in stages} == {(1, 65)}
+    assert [stage.entering for stage in stages] == [1568 - 60 * block for block in range(24)]
+    assert [stage.kept for stage in stages] == [1568 - 60 * block for block in range(1, 25)]
+    assert {(stage.groups, stage.drop) for stage in stages} == {(1, 60)}
 
 
 def test_at_most_half_of_the_tokens_go() -> None:

@@ -132,10 +132,12 @@ class VideoMAEBackbone(VideoMAEShape):
         """Softmax of queries and keys, which fused attention never writes down, head by head."""
         inner = self.model.videomae.encoder.layer[block].attention.attention
         query, key = (_heads(inner, normalised, name) for name in ("query", "key"))
-        bias = 0 if key_bias is None else key_bias[:, None]
-        total = torch.zeros(())
-        for q, k in zip(query.unbind(1), key.unbind(1), strict=True):
-            total = total.to(q.device) + (q @ k.mT * inner.scaling + bias).float().softmax(-1)
+        # Head by head, since all at once would be the largest thing that a forward holds.
+        heads = zip((query * inner.scaling).unbind(1), key.unbind(1), strict=True)
+        total = torch.zeros((), device=query.device)
+        for q, k in heads:
+            weights = q @ k.mT if key_bias is None else q @ k.mT + key_bias[:, None]
+            total = total + weights.float().softmax(-1)
         return total / query.shape[1]
 
     def head_mean(self, block: int, normalised: Tensor, signal: Signal) -> Tensor:

@@ -1,9 +1,10 @@
 """What pruning buys on this machine: speed and arithmetic, against the best dense model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -12,15 +13,19 @@ from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.registry import shape_of
 from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
 from vidprune.benchmark_report import Benchmark, BenchmarkRow, Setting
+from vidprune.benchmark_table import markdown
+from vidprune.benchmark_videos import over_videos
 from vidprune.budget import matched_frames, matched_reducer, matched_size
 from vidprune.compiled import MODES
 from vidprune.contest import Candidate, contest
 from vidprune.environment import environment
-from vidprune.inference import best_device
+from vidprune.inference import Unreadable, best_device
 from vidprune.macs import costs
 from vidprune.model import prune
 from vidprune.prepare import DTYPES
 from vidprune.reducers.spec import NONE
+from vidprune.runs import write_atomically
+from vidprune.video import PROTOCOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,9 @@ class Plan:
 
     `reducers` with their r; `against`: rivals without, each given the r at which it costs what the
     reducer costs. `alternatives`: dense models of that cost, by fewer frames and by smaller
-    frames, and the next smaller architecture (or `smaller`, a checkpoint).
+    frames, and the next smaller architecture (or `smaller`, a checkpoint). `videos`: also from
+    files to logits, at the largest batch size and in the first mode, with the views of the preset
+    `protocol` (None: what checkpoints record); `workers` as in `Classifier.classify`.
     """
 
     models: tuple[str, ...]
@@ -44,6 +51,9 @@ class Plan:
     batch_sizes: tuple[int, ...] = (1, 8)
     modes: tuple[str, ...] = ("eager",)
     repeats: int = 10
+    videos: tuple[Path, ...] = ()
+    protocol: str | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("dtypes", DTYPES), ("modes", MODES)):
@@ -56,6 +66,14 @@ class Plan:
             raise ValueError(
                 f"repeats={self.repeats} must be at least 2, and batch sizes "
                 f"{self.batch_sizes} at least 1"
+            )
+        if self.protocol is not None and self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"protocol={self.protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}"
+            )
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(
+                f"workers={self.workers} must be 0 (decode in this process) or more, or left out"
             )
 
 
@@ -132,13 +150,36 @@ def benchmark(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     for checkpoint, dtype in product(plan.models, plan.dtypes):
-        models = _models(plan, known[checkpoint], dtype, device)
-        for batch_size in plan.batch_sizes:
-            tell(f"{checkpoint}, {dtype}, batch {batch_size}")
-            rows = _group(plan, models, dtype, batch_size, device)
-            found = replace(found, rows=(*found.rows, *rows))
+        for grown in _grown(plan, found, known[checkpoint], dtype, device, tell):
+            found = grown
             observe(found)
     return found
+
+
+def _grown(
+    plan: Plan,
+    found: Benchmark,
+    known: Sequence[Subject],
+    dtype: str,
+    device: torch.device,
+    tell: Callable[[str], object],
+) -> Iterator[Benchmark]:
+    """The record with the rows of one more model and dtype, each time that it has grown."""
+    models = _models(plan, known, dtype, device)
+    own: list[BenchmarkRow] = []
+    for batch_size in plan.batch_sizes:
+        title = f"{known[0].checkpoint}, {dtype}, batch {batch_size}"
+        tell(title)
+        candidates = _candidates(plan, models, batch_size, device)
+        number = len({row.contest for row in (*found.rows, *own)})
+        rows = _timed(plan, models, dtype, candidates, number)
+        if plan.videos and batch_size == max(plan.batch_sizes):
+            yield replace(found, rows=(*found.rows, *own, *rows))
+            tell(f"{title}, videos")
+            rows, unreadable = _over_videos(plan, rows, candidates)
+            found = _with_unreadable(plan, found, unreadable)
+        own += rows
+        yield replace(found, rows=(*found.rows, *_with_nearness(own)))
 
 
 def _models(
@@ -162,20 +203,26 @@ def _models(
     }
 
 
-def _group(
-    plan: Plan,
-    models: dict[Subject, PreTrainedModel],
-    dtype: str,
-    batch_size: int,
-    device: torch.device,
-) -> list[BenchmarkRow]:
-    """All runs of one model, dtype and batch size, against each other."""
-    candidates = [
+def _candidates(
+    plan: Plan, models: dict[Subject, PreTrainedModel], batch_size: int, device: torch.device
+) -> list[Candidate]:
+    """All runs of one model, dtype and batch size; the dense one, in every mode, comes first."""
+    return [
         Candidate(model, mode, batch_size, device)
         for model in models.values()
         for mode in plan.modes
     ]
-    # The dense model, in every mode, comes first.
+
+
+def _timed(
+    plan: Plan,
+    models: Iterable[Subject],
+    dtype: str,
+    candidates: Sequence[Candidate],
+    number: int,
+) -> list[BenchmarkRow]:
+    """A row for each candidate of a contest, which is the `number`-th."""
+    batch_size = candidates[0].run.shape[0]
     speeds = contest(candidates, dense=len(plan.modes), repeats=plan.repeats)
     settings = (_setting(s, dtype, batch_size, m) for s, m in product(models, plan.modes))
     return [
@@ -186,9 +233,49 @@ def _group(
             tokens=candidate.costs.tokens,
             speed=speed,
             reason=candidate.reason,
+            contest=number,
         )
         for setting, candidate, speed in zip(settings, candidates, speeds, strict=True)
     ]
+
+
+def _over_videos(
+    plan: Plan, rows: Sequence[BenchmarkRow], candidates: Sequence[Candidate]
+) -> tuple[list[BenchmarkRow], list[Unreadable]]:
+    """The rows, of which those of the first mode went over the videos, and what was unreadable."""
+    modes = len(plan.modes)
+    raced, unreadable = over_videos(
+        rows[::modes],
+        candidates[::modes],
+        plan.videos,
+        protocol=plan.protocol,
+        workers=plan.workers,
+        fewer_views=plan.alternatives,
+    )
+    known = {row.setting: row for row in raced}
+    merged = {row.setting: known.get(row.setting, row) for row in (*rows, *raced)}
+    return list(merged.values()), unreadable
+
+
+def _with_unreadable(plan: Plan, found: Benchmark, unreadable: Iterable[Unreadable]) -> Benchmark:
+    """The record with what could not be read, each video once, and how many could."""
+    reasons = {video["path"]: video["reason"] for video in found.unreadable}
+    reasons |= {video.name: video.reason for video in unreadable}
+    return replace(
+        found,
+        videos=len(set(plan.videos)) - len(reasons),
+        unreadable=tuple({"path": name, "reason": why} for name, why in reasons.items()),
+    )
+
+
+def _with_nearness(rows: Sequence[BenchmarkRow]) -> tuple[BenchmarkRow, ...]:
+    """What was found in one batch size and mode stands in all rows of the same model."""
+
+    def model(row: BenchmarkRow) -> Setting:
+        return replace(row.setting, batch_size=0, mode="")
+
+    near = {model(row): row.nearness for row in rows if row.nearness}
+    return tuple(replace(row, nearness=near.get(model(row))) for row in rows)
 
 
 def _setting(subject: Subject, dtype: str, batch_size: int, mode: str) -> Setting:
@@ -202,3 +289,11 @@ def _setting(subject: Subject, dtype: str, batch_size: int, mode: str) -> Settin
         batch_size=batch_size,
         mode=mode,
     )
+
+
+def write(found: Benchmark, folder: Path) -> None:
+    """Leave the record in `folder`: benchmark.json, benchmark.csv and benchmark.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"json": found.to_json(), "csv": found.to_csv(), "md": markdown(found)}
+    for kind, text in texts.items():
+        write_atomically(folder / f"benchmark.{kind}", text)

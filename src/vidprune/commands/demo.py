@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from vidprune.backbones.checkpoints import DEMO, load
 from vidprune.backbones.registry import adapt
+from vidprune.commands.benchmark import Plan, Subject, subjects
 from vidprune.commands.evaluate import evaluate
 from vidprune.demo.clips import write_clips
 from vidprune.inference import Classifier, clip_key
@@ -23,12 +24,9 @@ from vidprune.report import Demo, DemoRow, Report
 from vidprune.runs import RunFolder, write_atomically
 from vidprune.video import Sample, read_list, read_views
 
-REDUCERS = (
-    "none",
-    *("sta:r=16", "random:r=16"),
-    *("sta:r=24", "random:r=24"),
-    *("sta:r=32", "random:r=32"),
-)
+# Each beside rivals, and beside the dense model on fewer frames and fewer pixels, of equal cost.
+REDUCERS = ("sta:r=16", "sta:r=32")
+RIVALS = ("random", "tome")
 PICTURE = "kept-tokens.png"
 
 _PICTURED = ("sta:r=32", "random:r=32")
@@ -49,20 +47,23 @@ def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo
         raise ValueError(f"per_class={per_class} must be at least 1")
     tell("writing clips")
     samples = read_list(write_clips(output / "clips", per_class=per_class, seed=CLIP_SEED))
-    model = load(DEMO)
-    classifiers = [_classifier(model, reducer) for reducer in REDUCERS]
+    settings = subjects(Plan(models=(DEMO,), reducers=REDUCERS, against=RIVALS), DEMO)
+    classifiers = [_classifier(setting) for setting in settings]
     reports, predictions = [], []
-    for reducer, classifier in zip(REDUCERS, classifiers, strict=True):
-        tell(f"evaluating {reducer} on {len(samples)} clips")
-        folder = output / reducer.replace(":", "-")
+    for setting, classifier in zip(settings, classifiers, strict=True):
+        name = f"{setting.reducer.replace(':', '-')}-{setting.frames}x{setting.size}"
+        tell(f"evaluating {name} on {len(samples)} clips")
+        folder = output / "runs" / name
         reports.append(_evaluate(classifier, samples, folder))
         predictions.append(_probabilities(folder))
     tell("timing")
     rates = clips_per_second(classifiers, samples)
     found = Demo(
         rows=tuple(
-            _demo_row(report, predicted, predictions[0], rate)
-            for report, predicted, rate in zip(reports, predictions, rates, strict=True)
+            _demo_row(setting, report, predicted, predictions[0], rate)
+            for setting, report, predicted, rate in zip(
+                settings, reports, predictions, rates, strict=True
+            )
         ),
         num_clips=len(samples),
         dtype=reports[0].dtype,
@@ -71,7 +72,7 @@ def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo
         environment=reports[0].environment,
         date=reports[0].date,
     )
-    _draw(model, samples[per_class], output / PICTURE)
+    _draw(settings[0], samples[per_class], output / PICTURE)
     write_atomically(output / "demo.json", found.to_json())
     return found
 
@@ -82,12 +83,16 @@ def _probabilities(folder: Path) -> Tensor:
     return torch.stack([mean_probabilities(torch.tensor([row["logits"]])) for row in rows])
 
 
-def _demo_row(report: Report, predicted: Tensor, dense: Tensor, rate: float) -> DemoRow:
+def _demo_row(
+    setting: Subject, report: Report, predicted: Tensor, dense: Tensor, rate: float
+) -> DemoRow:
     assert report.top1 is not None, "the demo's clips can be read"
     moved = divergence(dense, predicted)
     agree = predicted.argmax(-1) == dense.argmax(-1)
     return DemoRow(
         reducer=report.reducer,
+        frames=setting.frames,
+        size=setting.size,
         top1=report.top1,
         agreement=100 * agree.double().mean().item(),
         kl_to_dense=moved.mean().item(),
@@ -97,9 +102,10 @@ def _demo_row(report: Report, predicted: Tensor, dense: Tensor, rate: float) -> 
     )
 
 
-def _classifier(model: PreTrainedModel, reducer: str) -> Classifier:
+def _classifier(setting: Subject) -> Classifier:
+    model = load(DEMO, frames=setting.frames, size=setting.size)
     protocol = protocol_for(model, ViewOptions())
-    return Classifier(prune(model, reducer), protocol, batch_size=_BATCH_SIZE)
+    return Classifier(prune(model, setting.reducer), protocol, batch_size=_BATCH_SIZE)
 
 
 def _evaluate(classifier: Classifier, samples: Sequence[Sample], output: Path) -> Report:
@@ -113,13 +119,16 @@ def _evaluate(classifier: Classifier, samples: Sequence[Sample], output: Path) -
 def clips_per_second(classifiers: Sequence[Classifier], samples: Sequence[Sample]) -> list[float]:
     """Clips that each takes per second, preprocessing included and decoding not.
 
-    They run in turn on the same batches, each in every place of the turn, so that what else the
-    machine does falls on all alike; the median over the batches counts.
+    They run in turn on batches of the same clips, each in every place of the turn, so that what
+    else the machine does falls on all alike; the median over the batches counts.
     """
     seconds: list[list[float]] = [[] for _ in classifiers]
-    for number, (clips, keys) in enumerate(_timed_batches(classifiers[0], samples)):
+    for number, batch in enumerate(_timed_samples(samples)):
+        # Of one protocol all are given the very same batch.
+        read = {c.protocol: _batch(batch, c) for c in classifiers}
         for place in range(len(classifiers)):
             turn = (number + place) % len(classifiers)
+            clips, keys = read[classifiers[turn].protocol]
             started = time.perf_counter()
             classifiers[turn](clips, keys)
             seconds[turn].append(time.perf_counter() - started)
@@ -127,13 +136,11 @@ def clips_per_second(classifiers: Sequence[Classifier], samples: Sequence[Sample
     return [_BATCH_SIZE / median(taken[1:]) for taken in seconds]
 
 
-def _timed_batches(
-    classifier: Classifier, samples: Sequence[Sample]
-) -> list[tuple[Tensor, Tensor]]:
-    """Batches from all over the samples, decoded beforehand."""
+def _timed_samples(samples: Sequence[Sample]) -> list[Sequence[Sample]]:
+    """Batches from all over the samples."""
     step = max(len(samples) // _BATCH_SIZE, 1)
     starts = [number % len(samples) for number in range(_TIMED_BATCHES + 1)]
-    return [_batch(samples[start::step][:_BATCH_SIZE], classifier) for start in starts]
+    return [samples[start::step][:_BATCH_SIZE] for start in starts]
 
 
 def _batch(samples: Sequence[Sample], classifier: Classifier) -> tuple[Tensor, Tensor]:
@@ -141,12 +148,12 @@ def _batch(samples: Sequence[Sample], classifier: Classifier) -> tuple[Tensor, T
     return torch.stack(clips), torch.tensor([clip_key(sample.name, 0) for sample in samples])
 
 
-def _draw(model: PreTrainedModel, sample: Sample, path: Path) -> None:
+def _draw(dense: Subject, sample: Sample, path: Path) -> None:
     """The clip, and under it what the pictured reducers leave of it after every stage."""
-    grid = adapt(model).grid
     rows = [Row("the clip, one frame per temporal position")]
     for reducer in _PICTURED:
-        classifier = _classifier(model, reducer)
+        classifier = _classifier(replace(dense, reducer=reducer))
+        grid = adapt(classifier.model).grid
         clips, keys = _batch([sample], classifier)
         trace = classifier.trace(clips, keys)
         for stage, origin in zip(classifier.model.stages, trace.origin, strict=True):

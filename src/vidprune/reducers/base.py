@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from vidprune.layout import Layout, TokenGrid
@@ -52,6 +53,13 @@ class Reduction:
     owner: Tensor | None = None
     weight: Tensor | None = None
     valid: Tensor | None = None
+
+
+def dropped(keep: Tensor, entering: int) -> Tensor:
+    """The positions that are not in `keep` (B, K), rising, (B, entering - K) int64."""
+    stays = torch.zeros(keep.shape[0], entering, dtype=torch.int64, device=keep.device)
+    order = stays.scatter(1, keep, 1).sort(dim=-1, stable=True).indices
+    return order[:, : entering - keep.shape[1]]
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
-from vidprune.reducers.base import Need, Reduction, Signals
+from vidprune.reducers.base import Need, Reduction, Signals, dropped
 from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import GroupSchedule, Stage
 
@@ -17,13 +17,17 @@ def best_matches(keys: Tensor, keep: Tensor) -> Tensor:
     `keys` (B, N, d): likeness is the cosine of keys, as in ToMe; `keep` (B, K): the survivors,
     which own themselves. Of equally good matches the first in `keep` counts.
     """
-    batch, kept = keep.shape
+    batch, entering, width = keys.shape
+    gone = dropped(keep, entering)
     with full_precision(keys.device):
         metric = unit_rows(exact(keys))
-        survivors = metric.gather(1, keep[..., None].expand(-1, -1, metric.shape[-1]))
-        owner = (metric @ survivors.mT).argmax(-1)
-    themselves = torch.arange(kept, device=keep.device).expand(batch, -1)
-    return owner.scatter(1, keep, themselves)
+        survivors, lost = (
+            metric.gather(1, places[..., None].expand(-1, -1, width)) for places in (keep, gone)
+        )
+        best = (lost @ survivors.mT).argmax(-1)
+    themselves = torch.arange(keep.shape[1], device=keep.device).expand(batch, -1)
+    owner = torch.zeros(batch, entering, dtype=torch.int64, device=keep.device)
+    return owner.scatter(1, keep, themselves).scatter(1, gone, best)
 
 
 def lowest(values: Tensor, stage: Stage) -> Tensor:

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The GPU tables of docs/benchmarks.md, on a machine with CUDA that needs no network, in parts of
+# under eight minutes; what a part has left already is not done again.
+#
+#     benchmarks/gpu.sh PART [OPTION of vidprune benchmark ...]
+#     OUT=DIR benchmarks/gpu.sh small
+#     OUT=build/try benchmarks/gpu.sh rivals --device cpu --frames 4 --size 112 --repeats 2
+#
+# Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
+# graph-large (compiled as one graph, r = 0 and 64), rivals (ViT-B, r = 64, every reducer), all.
+# Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if compgen -G "wheels/*.whl" >/dev/null; then
+    python3 -m pip install --quiet --no-deps --no-index --upgrade --target build/wheels wheels/*.whl
+    export PYTHONPATH="$PWD/build/wheels:$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
+fi
+if [[ "${1:-}" == all ]]; then
+    for part in small base large huge rivals graph-base graph-large; do "$0" "$part" "${@:2}"; done
+    exit
+fi
+part="${1:?a part: small, base, large, huge, rivals, graph-base, graph-large, all}"
+# One record per batch size, of runs that take turns; what is there already is not done again.
+run() {
+    for batch in 1 8 32; do
+        local record="${OUT:-benchmarks/results/gpu}/$part-batch-$batch"
+        if [[ -s "$record/benchmark.json" ]]; then echo "$record is there already"; continue; fi
+        python3 -m vidprune benchmark --dtype bf16 --batch-size "$batch" --repeats 20 \
+            --output "$record" "$@"
+    done
+}
+sweep=(sta:r=16 sta:r=32 sta:r=48 sta:r=64 sta:r=80 sta:r=96)
+case "$part" in
+small | base | large | huge)
+    run --model "vit_${part}_patch16_224" --reducer "${sweep[@]}" --against random \
+        --mode eager blocks "${@:2}" ;;
+graph-base | graph-large)
+    run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 --against random \
+        --no-alternatives --mode eager graph "${@:2}" ;;
+rivals)
+    run --model vit_base_patch16_224 --reducer sta:r=64 \
+        --against random random:fold=true sta:fold=true grid tome \
+        tome:proportional_attention=true tome:mode=drop run-length vid-tldr "${@:2}" ;;
+*)
+    echo "gpu.sh: no part is called $part; choose small, base, large, huge, rivals, graph-base," \
+        "graph-large or all" >&2
+    exit 2 ;;
+esac
