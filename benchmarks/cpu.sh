@@ -22,7 +22,7 @@ part="${1:?a part: target, small-fp32, small-bf16, base-fp32, base-bf16, all}"
 run() {
     local record="benchmarks/results/cpu/$1"
     if [[ -s "$record/benchmark.json" ]]; then echo "$record is there already"; return; fi
-    vidprune benchmark --output "$record" "${@:2}"
+    python3 -m vidprune benchmark --output "$record" "${@:2}"
 }
 case "$part" in
 target)

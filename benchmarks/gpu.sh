@@ -4,7 +4,7 @@
 #
 #     benchmarks/gpu.sh PART [OPTION of vidprune benchmark ...]
 #     OUT=DIR benchmarks/gpu.sh small
-#     OUT=build/try benchmarks/gpu.sh rivals --device cpu --frames 4 --size 112 --repeats 2
+#     OUT=build/try benchmarks/gpu.sh rivals --device cpu --frames 4 --repeats 2
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
 # graph-large (compiled as one graph, r = 0 and 64), rivals (ViT-B, r = 64, every reducer), all.

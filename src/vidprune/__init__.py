@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vidprune.backbones.checkpoints import load
     from vidprune.backbones.videomae_checkpoints import CheckpointError
     from vidprune.layout import Layout, TokenGrid
-    from vidprune.macs import gmacs_per_view
+    from vidprune.macs import costs, gmacs_per_view
     from vidprune.model import PrunedOutput, Trace, prune, unprune
     from vidprune.prepare import ViewOptions, read_clip
     from vidprune.reducers.base import Reducer, Reduction, Signals
@@ -41,6 +41,7 @@ _WHERE = {
     "ToMe": "reducers.tome",
     "TokenGrid": "layout",
     "Trace": "model",
+    "costs": "macs",
     "gmacs_per_view": "macs",
     "load": "backbones.checkpoints",
     "VidTLDR": "reducers.vid_tldr",
@@ -71,6 +72,7 @@ __all__ = [
     "UnreadableVideo",
     "VidTLDR",
     "ViewOptions",
+    "costs",
     "gmacs_per_view",
     "load",
     "parse_reducer",

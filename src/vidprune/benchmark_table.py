@@ -32,11 +32,7 @@ NOTES = (
 
 def groups(found: Benchmark) -> Iterator[tuple[str, list[BenchmarkRow]]]:
     """Rows that were timed in turn, with a title; the dense model comes first in each."""
-
-    def together(row: BenchmarkRow) -> tuple[object, ...]:
-        return row.setting.dtype, row.setting.batch_size, row.gmacs_dense
-
-    for _, rows in groupby(found.rows, together):
+    for _, rows in groupby(found.rows, lambda row: row.contest):
         group = list(rows)
         first = group[0].setting
         clip = f"{first.frames}x{first.size}x{first.size}"
@@ -53,7 +49,8 @@ def cells(row: BenchmarkRow, dense: BenchmarkRow, width: int) -> list[str]:
     """A row's text, as many cells as there are columns."""
     start = [name_of(row, dense), f"{row.gmacs_per_view:.2f}"]
     if row.speed is None:
-        return [*start, row.reason or "not run"] + [""] * (width - 3)
+        why = row.reason or ("as dense" if row.setting.views else "not run")
+        return [*start, why, *[""] * (len(COLUMNS) - 3), *_near_cells(row)][:width]
     return [*start, *_speed_cells(row.speed), *_near_cells(row)][:width]
 
 
@@ -64,9 +61,14 @@ def name_of(row: BenchmarkRow, dense: BenchmarkRow) -> str:
         *([own.checkpoint] if own.checkpoint != whole.checkpoint else []),
         *([f"{own.frames} frames"] if own.frames != whole.frames else []),
         *([f"{own.size} pixels"] if own.size != whole.size else []),
+        *([f"{own.views} of {_views(dense)} views"] if own.views else []),
         *([own.mode] if own.mode != "eager" else []),
     ]
     return f"{own.reducer} ({', '.join(said)})" if said else own.reducer
+
+
+def _views(dense: BenchmarkRow) -> int | str:
+    return dense.end_to_end.views_per_video if dense.end_to_end else "all"
 
 
 def _speed_cells(speed: Speed) -> list[str]:

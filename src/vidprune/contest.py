@@ -50,7 +50,7 @@ class Candidate:
             self._look_inside(pixels, accounts)
         # Out of memory, or what a compiler does not take: a row that says so, and the rest goes on.
         except RuntimeError as error:
-            self.reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            self.reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
     @property
     def _needs_runs(self) -> bool:

@@ -111,31 +111,25 @@ class _Alive(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
-        self._known: set[int] = set()
-        self._held: list[tuple[StorageWeakRef, int]] = []
+        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        # Whatever goes into an operation without having come out of one was there before.
-        made = {reference.cdata for reference, _ in self._held}
         for tensor in _tensors((args, kwargs)):
-            if (cdata := tensor.untyped_storage()._cdata) not in made:
-                self._known.add(cdata)
+            # What goes into an operation without having come out of one was there before.
+            self._hold(tensor.untyped_storage(), 0)
         found = function(*args, **(kwargs or {}))
         for tensor in _tensors(found):
-            self._hold(tensor)
-        self._held = [
-            (reference, size) for reference, size in self._held if not reference.expired()
-        ]
-        self.peak = max(self.peak, sum(size for _, size in self._held))
+            self._hold(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
+        self._held = {key: held for key, held in self._held.items() if not held[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._held.values()))
         return found
 
-    def _hold(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        held = {reference.cdata for reference, _ in self._held}
-        if storage._cdata not in self._known | held:
-            self._held.append((StorageWeakRef(storage), storage.nbytes()))
+    def _hold(self, storage: torch.UntypedStorage, size: int) -> None:
+        # As long as the reference is kept, the address is not given to another storage.
+        if storage._cdata not in self._held:
+            self._held[storage._cdata] = StorageWeakRef(storage), size
 
 
 def _tensors(values: Any) -> list[Tensor]:

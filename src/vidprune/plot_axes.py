@@ -49,7 +49,8 @@ class Value:
 Measure = Callable[[BenchmarkRow], Value | None]
 Group = Sequence[BenchmarkRow]
 
-_LIMITS = ("arithmetic bound", "decoding alone")
+_BOUND = "what arithmetic alone would give"
+DECODING = "decoding the dense model's views alone"
 
 
 @contextmanager
@@ -153,7 +154,7 @@ def draw_bound(axes: "Axes", rows: Group, group: Group) -> None:
     )
     if len(bounds) > 1:
         x, y = zip(*bounds, strict=True)
-        axes.plot(x, y, color="black", linewidth=0.7, label="arithmetic bound")
+        axes.plot(x, y, color="black", linewidth=0.7, label=_BOUND)
 
 
 def name_axes(panels: "Sequence[Sequence[Axes]]", rows: Group, ylabel: str, views: int) -> None:
@@ -190,7 +191,7 @@ def finish(figure: "Figure", found: Benchmark, dense: BenchmarkRow, *notes: str)
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    labels = sorted(handles, key=lambda label: label in _LIMITS)
+    labels = sorted(handles, key=lambda label: label in (_BOUND, DECODING))
     figure.legend(
         [handles[label] for label in labels],
         labels,

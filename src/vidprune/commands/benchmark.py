@@ -23,7 +23,7 @@ from vidprune.inference import Unreadable, best_device
 from vidprune.macs import costs
 from vidprune.model import prune
 from vidprune.prepare import DTYPES
-from vidprune.reducers.spec import NONE
+from vidprune.reducers.spec import NONE, describe, parse
 from vidprune.runs import write_atomically
 from vidprune.video import PROTOCOLS
 
@@ -96,7 +96,8 @@ def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
     frames, _, size, _ = shape_of(config).clip_shape
     dense = Subject(checkpoint, frames, size)
     found = [dense]
-    for reducer in plan.reducers:
+    # As `describe` writes them, the same reducer is the same text.
+    for reducer in (describe(parse(text)) for text in plan.reducers if parse(text)):
         gmacs = costs(config, reducer).gmacs_per_view
         found.append(replace(dense, reducer=reducer))
         for rival in plan.against:

@@ -1,0 +1,77 @@
+"""The ways to run a model all say the same."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+import tiny_job
+from tiny_videomae import clips, tiny_videomae
+from vidprune.compiled import MODES, forward_in
+from vidprune.model import prune
+
+KEYS = torch.tensor([11, 12])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with tiny_job.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    """One block's worth of compiling."""
+    return tiny_videomae(num_hidden_layers=3, image_size=32)
+
+
+PIXELS = clips(2, size=32)
+
+
+def test_what_is_no_mode_is_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(ValueError, match="mode='fast' is not known; choose one of eager, blocks"):
+        forward_in(prune(model, None), "fast", KEYS)
+
+
+@pytest.mark.parametrize("reducer", [None, "sta:r=1", "random:r=1"])
+def test_eager_is_the_model_as_it_stands(model: PreTrainedModel, reducer: str | None) -> None:
+    pruned = prune(model, reducer)
+    with torch.inference_mode():
+        found = forward_in(pruned, "eager", KEYS)(PIXELS)
+        assert torch.equal(found, pruned(PIXELS, clip_keys=KEYS).logits)
+
+
+def test_keys_are_read_when_it_runs(model: PreTrainedModel) -> None:
+    """Whoever holds them may write other clips' keys into them."""
+    pruned, keys = prune(model, "random:r=1"), KEYS.clone()
+    forward = forward_in(pruned, "eager", keys)
+    with torch.inference_mode():
+        before = forward(PIXELS)
+        keys += 1000
+        assert torch.equal(forward(PIXELS), pruned(PIXELS, clip_keys=keys).logits)
+        assert not torch.equal(forward(PIXELS), before)
+
+
+def test_each_graph_has_code_of_its_own(model: PreTrainedModel) -> None:
+    """Else the compiler counts all of them as one function that is compiled again and again."""
+    forwards = [forward_in(prune(model, None), "graph", KEYS) for _ in range(2)]
+    codes = [forward._torchdynamo_orig_callable.__code__ for forward in forwards]
+    assert codes[0] is not codes[1]
+    assert codes[0].co_code == codes[1].co_code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "eager"])
+@pytest.mark.parametrize("reducer", [None, "sta:r=1", "random:r=1"])
+def test_compiled_modes_say_the_same_and_read_the_keys(
+    model: PreTrainedModel, mode: str, reducer: str | None
+) -> None:
+    pruned, keys = prune(model, reducer), KEYS.clone()
+    forward = forward_in(pruned, mode, keys)
+    with torch.inference_mode():
+        for again in (False, True):
+            wanted = pruned(PIXELS, clip_keys=keys).logits
+            with torch._dynamo.config.patch(error_on_recompile=again):
+                assert torch.allclose(forward(PIXELS), wanted, rtol=1e-4, atol=1e-5)
+            keys += 1000
