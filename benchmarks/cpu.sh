@@ -3,20 +3,17 @@
 #
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
-# Parts: small-fp32, small-bf16, base-fp32, base-bf16 (every reducer at matched arithmetic),
-# target (one thread, against the bound), or all. Nothing else should run on the machine.
+# Parts: target (one thread, against the bound); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16,
+# batch 1 and 8: every reducer at the arithmetic of STA with that r); all. Nothing else should run
+# on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rivals=(
-    random random:fold=true sta:fold=true grid tome tome:proportional_attention=true tome:mode=drop
-    run-length vid-tldr
-)
 if [[ "${1:-}" == all ]]; then
-    for part in target small-bf16 small-fp32 base-bf16 base-fp32; do "$0" "$part" "${@:2}"; done
+    for part in target r64 r32 r96 r48; do "$0" "$part" "${@:2}"; done
     exit
 fi
-part="${1:?a part: target, small-fp32, small-bf16, base-fp32, base-bf16, all}"
+part="${1:?a part: target, r32, r48, r64, r96, all}"
 
 # One record of runs that take turns; what is there already is not done again.
 run() {
@@ -30,14 +27,16 @@ target)
         run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 --against random \
             --no-alternatives --batch-size 8 --threads 1 --repeats 7 "${@:2}"
     done ;;
-small-fp32 | small-bf16 | base-fp32 | base-bf16)
-    for batch in 1 8; do
-        run "$part-batch-$batch" --model "vit_${part%-*}_patch16_224" --dtype "${part#*-}" \
-            --reducer sta:r=32 sta:r=48 sta:r=64 sta:r=96 --against "${rivals[@]}" \
+r32 | r48 | r64 | r96)
+    for setting in small-bf16-1 base-bf16-1 small-fp32-1 base-fp32-1 \
+        small-bf16-8 base-bf16-8 small-fp32-8 base-fp32-8; do
+        IFS=- read -r size dtype batch <<<"$setting"
+        run "$size-$dtype-batch-$batch-$part" --model "vit_${size}_patch16_224" --dtype "$dtype" \
+            --reducer "sta:r=${part#r}" --against random random:fold=true sta:fold=true grid tome \
+            tome:proportional_attention=true tome:mode=drop run-length vid-tldr \
             --batch-size "$batch" --threads 2 --repeats "$((batch == 1 ? 7 : 3))" "${@:2}"
     done ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, small-fp32, small-bf16, base-fp32," \
-        "base-bf16 or all" >&2
+    echo "cpu.sh: no part is called $part; choose target, r32, r48, r64, r96 or all" >&2
     exit 2 ;;
 esac

@@ -150,9 +150,11 @@ class Benchmark:
     def to_csv(self) -> str:
         """One line per row; what is nested stands under `speed.latency_p50_ms` and the like."""
         flat = [_flat(asdict(row)) for row in self.rows]
-        names = list(dict.fromkeys(name for row in flat for name in row))
+        known = list(dict.fromkeys(name for row in flat for name in row))
+        # What is nested in one row and missing in another has no column for the missing itself.
+        names = [name for name in known if not any(n.startswith(f"{name}.") for n in known)]
         text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(flat)
         return text.getvalue()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from vidprune.benchmark_report import Benchmark, BenchmarkRow
@@ -50,7 +51,7 @@ Measure = Callable[[BenchmarkRow], Value | None]
 Group = Sequence[BenchmarkRow]
 
 _BOUND = "what arithmetic alone would give"
-DECODING = "decoding the dense model's views alone"
+DECODING = "decoding alone"
 
 
 @contextmanager
@@ -192,13 +193,23 @@ def finish(figure: "Figure", found: Benchmark, dense: BenchmarkRow, *notes: str)
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     labels = sorted(handles, key=lambda label: label in (_BOUND, DECODING))
-    figure.legend(
-        [handles[label] for label in labels],
-        labels,
-        loc="outside lower left",
-        ncols=3 if figure.get_figwidth() < 8 else 4,
-        frameon=False,
-    )
+    _place_legend(figure, [handles[label] for label in labels], [*map(_wrapped, labels)])
+
+
+def _place_legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Below the panels, in as many columns as there is room for."""
+    for columns in range(4, 0, -1):
+        legend = figure.legend(
+            handles, labels, loc="outside lower left", ncols=columns, frameon=False
+        )
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            return
+        legend.remove()
+
+
+def _wrapped(label: str, *, most: int = 60) -> str:
+    """A long reducer's text on several lines, broken between its options."""
+    return label if len(label) <= most else fill(label.replace(",", ", "), most)
 
 
 def _tail(name: str, *, most: int = 60) -> str:
