@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vidprune.backbones.videomae_checkpoints import architecture
-from vidprune.benchmark_report import Benchmark
-from vidprune.benchmark_table import markdown_table, taken_on
+from vidprune.benchmarking.report import Benchmark
+from vidprune.benchmarking.table import markdown_table, taken_on
 from vidprune.macs import costs
 from vidprune.reducers.sta import STA
 from vidprune.report import Demo, DemoRow, hardware

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from vidprune.benchmark_report import Benchmark, BenchmarkRow, EndToEnd, Setting, Speed
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow, EndToEnd, Setting, Speed
 from vidprune.intervals import Interval
 from vidprune.metrics import Nearness
 

@@ -17,7 +17,7 @@ from vidprune.arguments import USAGE, parser
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vidprune.benchmark_report import Benchmark
+    from vidprune.benchmarking.report import Benchmark
     from vidprune.commands.evaluate import Observer
     from vidprune.inference import Classifier
     from vidprune.report import Prediction

@@ -9,8 +9,8 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
-from vidprune.benchmark_report import Benchmark
-from vidprune.benchmark_table import NOTES, cells, columns, groups
+from vidprune.benchmarking.report import Benchmark
+from vidprune.benchmarking.table import NOTES, cells, columns, groups
 from vidprune.intervals import Interval
 from vidprune.macs import Costs
 from vidprune.metrics import Nearness

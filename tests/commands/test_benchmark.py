@@ -13,14 +13,14 @@ from transformers.utils import logging
 
 import tiny_job
 from tiny_job import write_checkpoint, write_list
-from vidprune import benchmark_videos
-from vidprune import contest as contest_module
 from vidprune.backbones.checkpoints import configuration, load
-from vidprune.benchmark_report import Benchmark, BenchmarkRow
+from vidprune.benchmarking import contest as contest_module
+from vidprune.benchmarking import videos as benchmark_videos
+from vidprune.benchmarking.end_to_end import race
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow
 from vidprune.commands import benchmark as module
 from vidprune.commands.agreement import agreement
 from vidprune.commands.benchmark import Plan, Subject, benchmark, subjects, write
-from vidprune.end_to_end import race
 from vidprune.inference import Classifier
 from vidprune.macs import costs, gmacs_per_view
 from vidprune.model import prune

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.registry import shape_of
 from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
-from vidprune.benchmark_report import Benchmark, BenchmarkRow, Setting
-from vidprune.benchmark_table import markdown
-from vidprune.benchmark_videos import over_videos
-from vidprune.budget import matched_frames, matched_reducer, matched_size
-from vidprune.compiled import MODES
-from vidprune.contest import Candidate, contest
+from vidprune.benchmarking.budget import matched_frames, matched_reducer, matched_size
+from vidprune.benchmarking.compiled import MODES
+from vidprune.benchmarking.contest import Candidate, contest
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow, Setting
+from vidprune.benchmarking.table import markdown
+from vidprune.benchmarking.videos import over_videos
 from vidprune.environment import environment
 from vidprune.inference import Unreadable, best_device
 from vidprune.macs import costs

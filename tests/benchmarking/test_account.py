@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tiny_videomae import clips, tiny_videomae
-from vidprune import account as module
-from vidprune.account import KINDS, account
+from vidprune.benchmarking import account as module
+from vidprune.benchmarking.account import KINDS, account
 from vidprune.layout import Layout, TokenGrid
 from vidprune.model import prune
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals

@@ -14,10 +14,11 @@ from transformers.utils import logging
 
 import tiny_job
 from tiny_job import write_checkpoint, write_list
-from vidprune import end_to_end, inference
+from vidprune import inference
 from vidprune.backbones.checkpoints import load
-from vidprune.contest import Candidate
-from vidprune.end_to_end import Entrant, Finish, race
+from vidprune.benchmarking import end_to_end
+from vidprune.benchmarking.contest import Candidate
+from vidprune.benchmarking.end_to_end import Entrant, Finish, race
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
 from vidprune.metrics import mean_probabilities
 from vidprune.model import prune

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vidprune import measure
-from vidprune.measure import Run, in_turn, peak_memory_bytes, quantile, random_input, seconds_of
+from vidprune.benchmarking import measure
+from vidprune.benchmarking.measure import (
+    Run,
+    in_turn,
+    peak_memory_bytes,
+    quantile,
+    random_input,
+    seconds_of,
+)
 
 CPU = torch.device("cpu")
 # As many float32 numbers as a KiB holds.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from vidprune.benchmark_report import Benchmark, BenchmarkRow, Speed
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow, Speed
 from vidprune.intervals import Interval
 from vidprune.report import hardware
 

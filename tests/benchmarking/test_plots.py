@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmark_record import DENSE_MS, record
-from vidprune import plots
-from vidprune.benchmark_report import Benchmark
-from vidprune.plots import draw
+from vidprune.benchmarking import plots
+from vidprune.benchmarking.plots import draw
+from vidprune.benchmarking.report import Benchmark
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vidprune.benchmark_report import Benchmark, BenchmarkRow
-from vidprune.intervals import Interval
-from vidprune.plot_axes import (
+from vidprune.benchmarking.plot_axes import (
     DECODING,
     INK,
     Group,
@@ -22,7 +20,9 @@ from vidprune.plot_axes import (
     panels_of,
     style,
 )
-from vidprune.plot_lines import asked, contests, is_dense, views_of, without_r
+from vidprune.benchmarking.plot_lines import asked, contests, is_dense, views_of, without_r
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow
+from vidprune.intervals import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 import tiny_job
 from tiny_videomae import clips, tiny_videomae
-from vidprune.compiled import MODES, forward_in
+from vidprune.benchmarking.compiled import MODES, forward_in
 from vidprune.model import prune
 
 KEYS = torch.tensor([11, 12])

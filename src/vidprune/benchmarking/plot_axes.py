@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from vidprune.benchmark_report import Benchmark, BenchmarkRow
-from vidprune.plot_lines import Line, asked, is_dense, lines_of, share
+from vidprune.benchmarking.plot_lines import Line, asked, is_dense, lines_of, share
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow
 from vidprune.report import hardware
 
 if TYPE_CHECKING:

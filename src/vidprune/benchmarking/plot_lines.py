@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from vidprune.benchmark_report import BenchmarkRow
+from vidprune.benchmarking.report import BenchmarkRow
 from vidprune.reducers.spec import NONE, REDUCERS
 
 # Okabe & Ito (2008), which people see apart whatever they see of colour; chance is grey.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vidprune.benchmark_report import Benchmark, BenchmarkRow, EndToEnd, Setting, Speed
+from vidprune.benchmarking.report import Benchmark, BenchmarkRow, EndToEnd, Setting, Speed
 from vidprune.intervals import Interval
 from vidprune.metrics import Nearness
 

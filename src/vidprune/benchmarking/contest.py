@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vidprune.account import account
 from vidprune.backbones.registry import adapt
-from vidprune.benchmark_report import Speed
-from vidprune.compiled import forward_in
+from vidprune.benchmarking.account import account
+from vidprune.benchmarking.compiled import forward_in
+from vidprune.benchmarking.measure import Run, in_turn, peak_memory_bytes, quantile, random_input
+from vidprune.benchmarking.report import Speed
 from vidprune.macs import Costs, costs
-from vidprune.measure import Run, in_turn, peak_memory_bytes, quantile, random_input
 from vidprune.model import Pruned
 
 _WARM_UPS = 3

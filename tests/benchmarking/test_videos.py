@@ -12,12 +12,12 @@ from transformers.utils import logging
 
 import tiny_job
 from tiny_job import write_checkpoint, write_list
-from vidprune import benchmark_videos as module
 from vidprune.backbones.checkpoints import load
-from vidprune.benchmark_report import BenchmarkRow, Setting, Speed
-from vidprune.benchmark_videos import over_videos
-from vidprune.contest import Candidate
-from vidprune.end_to_end import Entrant
+from vidprune.benchmarking import videos as module
+from vidprune.benchmarking.contest import Candidate
+from vidprune.benchmarking.end_to_end import Entrant
+from vidprune.benchmarking.report import BenchmarkRow, Setting, Speed
+from vidprune.benchmarking.videos import over_videos
 from vidprune.inference import Unreadable
 from vidprune.metrics import nearness
 from vidprune.model import prune

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidprune.benchmark_report import EndToEnd
-from vidprune.contest import Candidate
+from vidprune.benchmarking.contest import Candidate
+from vidprune.benchmarking.report import EndToEnd
 from vidprune.inference import (
     Classifier,
     Request,

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tiny_videomae import tiny_videomae
-from vidprune import contest as module
-from vidprune.benchmark_report import Speed
-from vidprune.contest import Candidate, contest
+from vidprune.benchmarking import contest as module
+from vidprune.benchmarking.contest import Candidate, contest
+from vidprune.benchmarking.report import Speed
 from vidprune.model import prune
 
 CPU = torch.device("cpu")

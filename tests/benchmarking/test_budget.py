@@ -6,7 +6,12 @@ import pytest
 
 from tiny_videomae import tiny_config
 from vidprune.backbones.checkpoints import resized
-from vidprune.budget import matched_frames, matched_reducer, matched_size, matched_views
+from vidprune.benchmarking.budget import (
+    matched_frames,
+    matched_reducer,
+    matched_size,
+    matched_views,
+)
 from vidprune.macs import costs
 from vidprune.reducers.spec import describe, parse
 

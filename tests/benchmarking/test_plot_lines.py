@@ -5,8 +5,16 @@ from dataclasses import replace
 import pytest
 
 from benchmark_record import SUBJECTS, record
-from vidprune.benchmark_report import BenchmarkRow
-from vidprune.plot_lines import Line, asked, contests, is_dense, lines_of, share, without_r
+from vidprune.benchmarking.plot_lines import (
+    Line,
+    asked,
+    contests,
+    is_dense,
+    lines_of,
+    share,
+    without_r,
+)
+from vidprune.benchmarking.report import BenchmarkRow
 
 ROWS = contests(record().rows)[1]
 

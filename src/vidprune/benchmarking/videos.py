@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vidprune.benchmark_report import BenchmarkRow
-from vidprune.budget import matched_views
-from vidprune.contest import Candidate
-from vidprune.end_to_end import Entrant, Finish, race
+from vidprune.benchmarking.budget import matched_views
+from vidprune.benchmarking.contest import Candidate
+from vidprune.benchmarking.end_to_end import Entrant, Finish, race
+from vidprune.benchmarking.report import BenchmarkRow
 from vidprune.inference import Unreadable
 from vidprune.metrics import Nearness, nearness
 from vidprune.prepare import ViewOptions, protocol_for
