@@ -11,9 +11,9 @@ from vidprune.metrics import Nearness
 SUBJECTS = (
     ("none", 16, 224, "big", None, 1.0),
     ("sta:r=16", 16, 224, "big", None, 0.8),
+    ("none", 12, 224, "big", "sta:r=16", 0.75),
     ("random:r=17", 16, 224, "big", "sta:r=16", 0.79),
     ("random:r=15,fold=true", 16, 224, "big", "sta:r=16", 0.81),
-    ("none", 12, 224, "big", "sta:r=16", 0.75),
     ("sta:r=128", 16, 224, "big", None, 0.3),
     ("random:r=131", 16, 224, "big", "sta:r=128", 0.29),
     ("random:r=125,fold=true", 16, 224, "big", "sta:r=128", 0.31),

@@ -1,13 +1,17 @@
 """Where a forward's time goes, on a clock that ticks once at every look."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tiny_videomae import clips, tiny_videomae
+from vidprune.backbones.registry import adapt
 from vidprune.benchmarking import account as module
 from vidprune.benchmarking.account import KINDS, account
 from vidprune.layout import Layout, TokenGrid
@@ -121,6 +125,30 @@ def test_gathers_come_with_every_stage(ticks: "count[int]") -> None:
 
     dense, once, thrice = (spent(r)["gathers"] for r in (None, Once(), First()))
     assert thrice - dense == 3 * (once - dense) > 0
+
+
+def calls(part: Callable[[Tensor], object], given: Tensor) -> int:
+    """How often a part of the model calls torch."""
+    counted = 0
+
+    class Counter(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            nonlocal counted
+            counted += 1
+            return function(*args, **(kwargs or {}))
+
+    with torch.inference_mode(), Counter():
+        part(given)
+    return counted
+
+
+def test_embedding_is_what_comes_before_the_blocks_and_the_head(ticks: "count[int]") -> None:
+    backbone = adapt(tiny_videomae())
+    before, head = calls(backbone.embed, clips(2)), calls(backbone.classify, torch.ones(2, 128, 24))
+    assert spent(None)["embedding"] == before + head
+    assert before > head > 0
 
 
 def test_the_embedding_and_the_head_are_booked_apart(ticks: "count[int]") -> None:

@@ -56,8 +56,8 @@ def videos(job: Path) -> list[Path]:
     return [job / "videos" / f"{number:02d}.mp4" for number in range(4)]
 
 
-def candidate(model: PreTrainedModel, reducer: str | None = None) -> Candidate:
-    return Candidate(prune(model, reducer), "eager", BATCH, CPU)
+def candidate(model: PreTrainedModel, reducer: str | None = None, mode: str = "eager") -> Candidate:
+    return Candidate(prune(model, reducer), mode, BATCH, CPU)
 
 
 def entrant(found: Candidate, **parts: Any) -> Entrant:
@@ -276,6 +276,18 @@ def test_the_model_stays_where_it_is_and_its_own_forward_runs(
     race([entrant(found)], videos, 0, passes=2)
     # Once to warm up, three batches in memory, three in each pass, all of the shape that was timed.
     assert seen == [found.run.shape] * (1 + 3 + 2 * 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["blocks", "graph"])
+def test_compiled_candidates_answer_as_eager_ones_do(
+    model: Any, videos: list[Path], mode: str
+) -> None:
+    """Also where draws hang on the clip: each batch writes its keys for the compiled code."""
+    found = candidate(model, "random:r=8", mode)
+    finishes, _ = race([entrant(found)], videos, 0, passes=1)
+    wanted = direct(prune(model, "random:r=8"), videos, range(VIEWS))
+    assert torch.allclose(finishes[0].probabilities, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_another_device_is_a_mistake_of_ours(model: Any) -> None:

@@ -162,8 +162,8 @@ def chain_that_holds_on(x: Tensor) -> Tensor:
 
 
 def large_for_a_moment(x: Tensor) -> Tensor:
-    # Seven KiB, and one beside it.
-    return (x[None] + torch.zeros(7, 1)).sum(0)
+    # Seven KiB, and one beside it; in the end no more than two.
+    return (x[None] + torch.zeros(7, 1)).sum(0) + 1
 
 
 def views(x: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def test_a_text_without_its_r(reducer: str, bare: str) -> None:
 
 
 def test_shares_are_of_all_that_a_video_costs() -> None:
-    assert [share(row, ROWS[0]) for row in ROWS[:3]] == pytest.approx([100, 80, 79])
+    assert [share(row, ROWS[0]) for row in ROWS[:3]] == pytest.approx([100, 80, 75])
     assert share(ROWS[-1], ROWS[0]) == pytest.approx(100 * 5 / 15)
 
 
@@ -126,6 +126,10 @@ def test_of_several_that_were_asked_for_the_first_names_the_axis() -> None:
     bare = replace(ROWS[1], setting=replace(ROWS[1].setting, reducer="run-length:threshold=0.1"))
     assert [r for r, _ in asked((ROWS[0], ROWS[1], other, bare))] == ["16"]
     assert list(asked((ROWS[0], bare))) == []
+    rival = replace(
+        ROWS[1], setting=replace(ROWS[1].setting, reducer="sta:r=9", matched="tome:r=8")
+    )
+    assert [r for r, _ in asked((ROWS[0], ROWS[1], rival))] == ["16"]
     assert list(asked(ROWS[:1])) == []
 
 

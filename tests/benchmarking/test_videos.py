@@ -208,6 +208,7 @@ def test_what_needs_no_row_of_its_own_gets_none(
     rows[1:] = [replace(r, setting=replace(r.setting, matched=matched)) for r in rows[1:]]
     found, _ = over_videos(rows, candidates, videos, workers=0)
     assert len(found) == len(rows) + added
+    assert [row.setting.matched for row in found[len(rows) :]] == [*reducers[:added]]
 
 
 def test_fewer_views_can_be_left_out(job: Path, videos: list[Path], raced: list[Entrant]) -> None:

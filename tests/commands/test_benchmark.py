@@ -114,11 +114,15 @@ def test_nothing_is_compared_twice(job: Path) -> None:
     # What was asked for first is not called a rival.
     assert replace(found[0], reducer="random:r=8") in found
     assert [subject.reducer for subject in found].count("random:r=8") == 1
+    assert not any("seed" in subject.reducer for subject in found)
+    assert "none" not in {subject.matched for subject in found}
 
 
 def test_without_alternatives_dense_is_alone(job: Path) -> None:
     found = subjects(plan(job, alternatives=False), f"{job}/model")
     assert [subject.reducer for subject in found] == ["none", "sta:r=8", "random:r=8"]
+    name = "vit_base_patch16_224"
+    assert len(subjects(Plan(models=(name,), reducers=(), alternatives=False), name)) == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,12 @@ def test_rows_are_every_combination_with_dense_first_in_each_contest(
 ) -> None:
     models = (f"{job}/model", f"{job}/small")
     found = run(
-        job, models=models, dtypes=("fp32", "bf16"), batch_sizes=(3, 1), modes=("eager", "graph")
+        job,
+        models=models,
+        dtypes=("fp32", "bf16"),
+        batch_sizes=(3, 1),
+        modes=("eager", "graph"),
+        alternatives=False,
     )
     contests: dict[int, list[BenchmarkRow]] = {}
     for row in found.rows:
@@ -167,7 +176,7 @@ def test_rows_are_every_combination_with_dense_first_in_each_contest(
             *[(checkpoint, "none")] * 2,
             *[(checkpoint, "sta:r=8")] * 2,
         ]
-        assert len({row.setting for row in rows}) == len(rows) == 10
+        assert len({row.setting for row in rows}) == len(rows) == 6
 
 
 def test_the_record_says_what_was_done(job: Path, plain: None) -> None:
@@ -198,11 +207,31 @@ def test_models_of_one_shape_share_their_weights(job: Path, monkeypatch: Any) ->
             super().__init__(model, *rest)
             seen.append(model)
 
+    loaded: list[tuple[Any, ...]] = []
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        loaded.append((*arguments, *options.values()))
+        return load(*arguments, **options)
+
     monkeypatch.setattr(module, "Candidate", Seen)
+    monkeypatch.setattr(module, "load", note)
     run(job, batch_sizes=(1, 2), dtypes=("fp32", "bf16"))
     # 16 frames of 32 pixels, 8 frames, 24 pixels; once in each dtype, whatever the batch.
-    assert len({id(model.dense) for model in seen}) == 3 * 2
+    assert len({id(model.dense) for model in seen}) == len(loaded) == len(set(loaded)) == 3 * 2
     assert {model.dtype for model in seen} == {torch.float32, torch.bfloat16}
+
+
+def test_the_dense_model_may_win_in_any_mode(job: Path, plain: None, monkeypatch: Any) -> None:
+    held: list[tuple[int, list[bool]]] = []
+    hold = module.contest
+
+    def note(candidates: Any, *, dense: int, repeats: int) -> Any:
+        held.append((dense, [candidate.model.reducer is None for candidate in candidates]))
+        return hold(candidates, dense=dense, repeats=repeats)
+
+    monkeypatch.setattr(module, "contest", note)
+    run(job, modes=("blocks", "eager", "graph"), alternatives=False)
+    assert held == [(3, [True] * 3 + [False] * 6)]
 
 
 def test_what_is_there_so_far_is_shown_after_each_contest(job: Path, plain: None) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Inches; a lone one has to hold title and legend.
 _PANEL, _LONE_PANEL = (4.6, 3.5), (6.4, 3.5)
+# From line to line, so that bars do not cover each other.
+_ASIDE = 0.022
 INK, _FAINT = "#4D4D4D", "#D9D9D9"
 _STYLE: Any = {
     "font.size": 9,
@@ -84,7 +86,7 @@ def draw_lines(axes: "Axes", rows: Group, measure: Measure, *, dense: str | None
         known = [(x, value) for x, value in points if value is not None]
         drawn += [(line, known)] if known else []
     for place, (line, known) in enumerate(drawn):
-        _draw_line(axes, line, known, points_aside=1.6 * (place - (len(drawn) - 1) / 2))
+        _draw_line(axes, line, known, place=place - (len(drawn) - 1) / 2)
     if dense is not None and (value := measure(rows[0])) is not None:
         marker = dense_marker(dense)
         axes.errorbar([100], [value.middle], yerr=_bars([value]), elinewidth=0.9, **marker)
@@ -94,13 +96,14 @@ def draw_lines(axes: "Axes", rows: Group, measure: Measure, *, dense: str | None
 
 
 def _draw_line(
-    axes: "Axes", line: Line, points: Sequence[tuple[float, Value]], *, points_aside: float
+    axes: "Axes", line: Line, points: Sequence[tuple[float, Value]], *, place: float
 ) -> None:
+    """At its `place` among all, of which the middle one is 0 and the first lies on top."""
     from matplotlib.transforms import ScaledTranslation
 
     figure = axes.get_figure(root=True)
     assert figure is not None, "it was made in one"
-    aside = ScaledTranslation(points_aside / 72, 0, figure.dpi_scale_trans)
+    aside = ScaledTranslation(_ASIDE * place, 0, figure.dpi_scale_trans)
     axes.errorbar(
         [x for x, _ in points],
         [value.middle for _, value in points],
@@ -112,6 +115,7 @@ def _draw_line(
         markerfacecolor=line.colour if line.filled else "white",
         elinewidth=0.9,
         transform=axes.transData + aside,
+        zorder=3 - 0.01 * place,
     )
 
 
