@@ -16,7 +16,7 @@ from typing import Any
 
 from vidprune.backbones.videomae_checkpoints import architecture
 from vidprune.benchmarking.report import Benchmark
-from vidprune.benchmarking.table import markdown_table, taken_on
+from vidprune.benchmarking.table import speed_table, taken_on
 from vidprune.macs import costs
 from vidprune.reducers.sta import STA
 from vidprune.report import Demo, DemoRow, hardware
@@ -166,13 +166,13 @@ def matched(size: str, dtype: str) -> str:
         if "sta:r=64" in (row.setting.reducer, row.setting.matched)
         or row.setting.checkpoint != dense.setting.checkpoint
     ]
-    return f"{markdown_table([dense, *wanted])}\n{_spoken(found)}\n"
+    return f"{speed_table([dense, *wanted]).markdown()}\n{_spoken(found)}\n"
 
 
 def target() -> str:
     """Pruned time against the bound, and the share of selection, on one thread."""
     both = [_benchmark(f"cpu/target-{size}") for size in ("small", "base")]
-    tables = [markdown_table(found.rows) for found in both]
+    tables = [speed_table(found.rows).markdown() for found in both]
     named = zip(("ViT-S", "ViT-B"), tables, both, strict=True)
     return "\n".join(f"{name}:\n\n{table}\n{_spoken(found)}\n" for name, table, found in named)
 

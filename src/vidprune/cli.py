@@ -288,6 +288,8 @@ def _benchmark(arguments: argparse.Namespace) -> int:
             tell=status.update,
             observe=keep,
         )
+    if arguments.output is not None:
+        _draw(found, arguments.output)
     if arguments.json:
         print(found.to_json(), end="")
     else:
@@ -297,6 +299,16 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     for video in found.unreadable:
         print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
     return 0 if any(row.speed for row in found.rows) else FAILURE
+
+
+def _draw(found: "Benchmark", folder: Path) -> None:
+    from vidprune.benchmarking.plots import draw
+
+    try:
+        draw(found, folder)
+    except RuntimeError as error:
+        # The record is there, which plots can be drawn from later.
+        print(f"vidprune: {error}", file=sys.stderr)
 
 
 # --- demo ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vidprune.benchmarking.report import Benchmark
-from vidprune.benchmarking.table import NOTES, cells, columns, groups
+from vidprune.benchmarking.table import NEAR, NOTES, tables
 from vidprune.intervals import Interval
 from vidprune.macs import Costs
 from vidprune.metrics import Nearness
@@ -218,16 +218,20 @@ def benchmark_tables(found: Benchmark, *, width: int) -> Iterator[Table | Text]:
 
     Where `width` letters are too few for all columns, those that others imply are left out.
     """
-    for title, rows in groups(found):
-        headings = columns(rows)
-        shown = [n for n, h in enumerate(headings) if width >= _WIDE or h not in _IMPLIED]
-        table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE)
-        table.add_column(headings[0], overflow="fold")
-        for heading in shown[1:]:
-            table.add_column(headings[heading], justify="right", no_wrap=True)
-        for row in rows:
-            line = cells(row, rows[0], len(headings))
-            table.add_row(*(Text(line[number]) for number in shown))
+    for text in tables(found):
+        table = Table(title=Text(text.title, style="bold"), title_justify="left", box=SIMPLE)
+        table.pad_edge = False
+        shown = [n for n, h in enumerate(text.headings) if width >= _WIDE or h not in _IMPLIED]
+        table.add_column(text.headings[0], min_width=16, overflow="fold")
+        for number in shown[1:]:
+            table.add_column(text.headings[number], justify="right", no_wrap=True)
+        for line in text.lines:
+            # Intervals go where they do not fit; how near speed-ups are needs theirs.
+            short = [
+                cell.partition(" (")[0] if width < _WIDE and heading in NEAR else cell
+                for cell, heading in zip(line, text.headings, strict=True)
+            ]
+            table.add_row(*(Text(short[number]) for number in shown))
         yield table
     yield Text(NOTES, style="dim")
 

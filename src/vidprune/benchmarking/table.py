@@ -1,13 +1,14 @@
 """A benchmark as tables: one per model, dtype and batch size, for a terminal or as Markdown."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from vidprune.benchmarking.report import Benchmark, BenchmarkRow, Speed
 from vidprune.intervals import Interval
 from vidprune.report import hardware
 
-COLUMNS = (
+SPEED = (
     "reducer",
     "GMACs",
     "clips/s",
@@ -19,39 +20,74 @@ COLUMNS = (
     "selection",
     "over bound",
 )
-NEAR = ("same class", "KL to dense")
+NEAR = ("same class", "KL")
+VIDEOS = ("reducer", "GMACs/video", "videos/s", "bound by", *NEAR)
 
 NOTES = (
     "Speed-up: over the best dense run of the same model, dtype and batch, repeat by repeat, "
-    "median and quartiles; "
-    "efficiency: speed-up over the ratio of multiply-accumulates; over bound: time over what the "
-    "dense times leave when linear layers and attention shrink by their arithmetic; memory: the "
-    "most that is held beyond weights and input; ~ where the quartiles lie around 1."
+    "median and quartiles; efficiency: speed-up over the ratio of multiply-accumulates; over "
+    "bound: time over what the dense times leave when linear layers and attention shrink by their "
+    "arithmetic; memory: the most that is held beyond weights and input; same class, KL: against "
+    "the dense predictions; ~ where the quartiles lie around 1."
 )
 
 
-def groups(found: Benchmark) -> Iterator[tuple[str, list[BenchmarkRow]]]:
-    """Rows that were timed in turn, with a title; the dense model comes first in each."""
+@dataclass(frozen=True)
+class TextTable:
+    """Headings and lines of as many cells; the first cell names the row, the others are figures."""
+
+    title: str
+    headings: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table as Markdown, ended by a line break, without its title."""
+        rule = ("---", *["--:"] * (len(self.headings) - 1))
+        lines = [(f"`{name}`", *figures) for name, *figures in self.lines]
+        return "\n".join(f"| {' | '.join(line)} |" for line in (self.headings, rule, *lines)) + "\n"
+
+
+def tables(found: Benchmark) -> Iterator[TextTable]:
+    """For each group of rows that were timed in turn its speeds, and what videos showed."""
     for _, rows in groupby(found.rows, lambda row: row.contest):
         group = list(rows)
-        first = group[0].setting
-        clip = f"{first.frames}x{first.size}x{first.size}"
-        title = f"{first.checkpoint}, {clip}, {first.dtype}, batch {first.batch_size}"
-        yield title, group
+        yield speed_table(group)
+        if any(row.end_to_end for row in group):
+            yield video_table(group)
 
 
-def columns(rows: Sequence[BenchmarkRow]) -> tuple[str, ...]:
-    """The headings of a group: nearness only where some row has it."""
-    return COLUMNS + (NEAR if any(row.nearness for row in rows) else ())
+def speed_table(rows: Sequence[BenchmarkRow]) -> TextTable:
+    """The speeds of a group, whose dense model comes first; fewer views have none of their own."""
+    dense = rows[0]
+    lines = [
+        (name_of(row, dense), f"{row.gmacs_per_view:.2f}", *_speed_cells(row))
+        for row in rows
+        if not row.setting.views
+    ]
+    return TextTable(_title(dense), SPEED, tuple(lines))
 
 
-def cells(row: BenchmarkRow, dense: BenchmarkRow, width: int) -> list[str]:
-    """A row's text, as many cells as there are columns."""
-    start = [name_of(row, dense), f"{row.gmacs_per_view:.2f}"]
-    if row.speed is None:
-        why = row.reason or ("as dense" if row.setting.views else "not run")
-        return [*start, why, *[""] * (len(COLUMNS) - 3), *_near_cells(row)][:width]
-    return [*start, *_speed_cells(row.speed), *_near_cells(row)][:width]
+def video_table(rows: Sequence[BenchmarkRow]) -> TextTable:
+    """From files to predictions, of the rows of a group that went over the videos."""
+    dense = rows[0]
+    lines = [
+        (
+            name_of(row, dense),
+            _number(row.gmacs_per_video, 2),
+            f"{row.end_to_end.videos_per_second:.2f}",
+            row.end_to_end.bound_by,
+            *_near_cells(row),
+        )
+        for row in rows
+        if row.end_to_end
+    ]
+    return TextTable(f"{_title(dense)}, from files to predictions", VIDEOS, tuple(lines))
+
+
+def _title(dense: BenchmarkRow) -> str:
+    own = dense.setting
+    clip = f"{own.frames}x{own.size}x{own.size}"
+    return f"{own.checkpoint}, {clip}, {own.dtype}, batch {own.batch_size}"
 
 
 def name_of(row: BenchmarkRow, dense: BenchmarkRow) -> str:
@@ -71,8 +107,11 @@ def _views(dense: BenchmarkRow) -> int | str:
     return dense.end_to_end.views_per_video if dense.end_to_end else "all"
 
 
-def _speed_cells(speed: Speed) -> list[str]:
-    return [
+def _speed_cells(row: BenchmarkRow) -> tuple[str, ...]:
+    speed = row.speed
+    if speed is None:
+        return (row.reason or "not run", *[""] * (len(SPEED) - 3))
+    return (
         f"{speed.clips_per_second:.2f}",
         _speed_up(speed),
         _number(speed.efficiency, 2),
@@ -81,7 +120,7 @@ def _speed_cells(speed: Speed) -> list[str]:
         _number(speed.peak_memory_mib, 0),
         "" if speed.selection_share is None else f"{100 * speed.selection_share:.1f} %",
         _number(speed.over_bound, 2),
-    ]
+    )
 
 
 def _speed_up(speed: Speed) -> str:
@@ -92,10 +131,10 @@ def _speed_up(speed: Speed) -> str:
     return f"{speed.speed_up:.2f} ({quartiles}){doubt}"
 
 
-def _near_cells(row: BenchmarkRow) -> list[str]:
+def _near_cells(row: BenchmarkRow) -> tuple[str, str]:
     if row.nearness is None:
-        return ["", ""]
-    return [_interval(row.nearness.agreement, 1, " %"), _interval(row.nearness.kl_nats, 3, "")]
+        return "", ""
+    return _interval(row.nearness.agreement, 1, " %"), _interval(row.nearness.kl_nats, 3, "")
 
 
 def _interval(interval: Interval | None, digits: int, unit: str) -> str:
@@ -113,18 +152,8 @@ def _number(value: float | None, digits: int) -> str:
 
 def markdown(found: Benchmark) -> str:
     """All groups as Markdown, with what they were taken on."""
-    parts = [f"### {title}\n\n{markdown_table(rows)}" for title, rows in groups(found)]
+    parts = [f"### {table.title}\n\n{table.markdown()}" for table in tables(found)]
     return "\n".join([*parts, f"{taken_on(found)} {NOTES}", ""])
-
-
-def markdown_table(rows: Sequence[BenchmarkRow]) -> str:
-    """One group as a Markdown table, ended by a line break."""
-    headings = columns(rows)
-    lines = [headings, ("---", *["--:"] * (len(headings) - 1))]
-    for row in rows:
-        name, *figures = cells(row, rows[0], len(headings))
-        lines.append((f"`{name}`", *figures))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def taken_on(found: Benchmark) -> str:
