@@ -428,14 +428,12 @@ def assert_same_output(ours: PrunedOutput, theirs: PrunedOutput) -> None:
 
 @pytest.mark.slow
 @each_backbone
-@pytest.mark.parametrize(
-    ("spec", "compiler"),
-    [*((spec, "eager") for spec in STATIC), *((spec, "inductor") for spec in FIRST)],
-)
+@pytest.mark.parametrize("spec", FIRST)
 @pytest.mark.usefixtures("fresh_dynamo")
-def test_it_compiles_as_one_graph(backbone: str, spec: str, compiler: str) -> None:
+def test_it_compiles_as_one_graph(backbone: str, spec: str) -> None:
+    """Strict export below traces all the others, which is where a graph would break."""
     pruned = prune(dense(backbone), spec)
-    compiled = torch.compile(pruned, fullgraph=True, backend=compiler)
+    compiled = torch.compile(pruned, fullgraph=True)
     for batch in (1, 3):
         pixels = pixels_for(pruned, batch)
         assert_same_output(traced(compiled, pixels), traced(pruned, pixels))
