@@ -53,7 +53,7 @@ def select(
         return torch.arange(length, device=tokens.device).expand(batch, length)
     with full_precision(tokens.device):
         metric = unit_rows(exact(keys)).unflatten(1, (groups, -1))
-        importance = semantic_importance(exact(tokens).unflatten(1, (groups, -1)))
+        importance = semantic_importance(tokens.unflatten(1, (groups, -1)))
         kept = _visit(metric, importance, drop, backward, score, first_kept)
     starts = torch.arange(groups, device=tokens.device) * (length // groups)
     return (kept + starts[:, None]).flatten(1)
@@ -65,7 +65,10 @@ def semantic_importance(tokens: Tensor) -> Tensor:
     1 for the largest sum of absolute channel values in the group, 0 for the smallest, and 0
     throughout a group whose tokens are all alike (section 3.3 of the paper).
     """
-    activation = tokens.abs().sum(-1)
+    # Summed in float32, but without a float32 copy of the tokens: that would be most of the time
+    # that half precision spends on a selection.
+    wide = torch.promote_types(tokens.dtype, torch.float32)
+    activation = tokens.abs().sum(-1, dtype=wide)
     low = activation.amin(-1, keepdim=True)
     span = activation.amax(-1, keepdim=True) - low
     return (activation - low) / torch.where(span > 0, span, torch.ones_like(span))

@@ -25,10 +25,7 @@ def sharpness(attention: Tensor) -> Tensor:
     `attention` (B, N, N): head-mean weights, each row a distribution. 0 where a token attends to
     one token alone, -log N where it attends to all alike.
     """
-    weights = exact(attention)
-    # A weight of 0, as underflow gives, adds nothing; its logarithm alone is infinite.
-    tiny = torch.finfo(weights.dtype).tiny
-    return (weights * weights.clamp(min=tiny).log()).sum(-1)
+    return -torch.special.entr(exact(attention)).sum(-1)
 
 
 def saliency(attention: Tensor) -> Tensor:
