@@ -73,7 +73,7 @@ def contest(candidates: Sequence[Candidate], *, dense: int, repeats: int) -> lis
     The first `dense` candidates are the dense model in its modes; the fastest of them is what
     speed-ups are over, repeat by repeat.
     """
-    accounts = max(1, repeats // 5)
+    accounts = min(max(1, repeats // 2), 5)
     with torch.inference_mode():
         for candidate in candidates:
             candidate.warm_up(accounts=accounts)
