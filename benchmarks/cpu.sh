@@ -3,9 +3,9 @@
 #
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
-# Parts: target (one thread, against the bound); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16,
-# batch 1 and 8: every reducer at the arithmetic of STA with that r); all. Nothing else should run
-# on the machine.
+# Parts: target (one thread on one core, against the bound); r32, r48, r64, r96 (ViT-S and B, fp32
+# and bf16, batch 1 and 8: every reducer at the arithmetic of STA with that r); all. Nothing else
+# should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,14 +15,16 @@ if [[ "${1:-}" == all ]]; then
 fi
 part="${1:?a part: target, r32, r48, r64, r96, all}"
 
+pinned=()
 # One record of runs that take turns; what is there already is not done again.
 run() {
     local record="benchmarks/results/cpu/$1"
     if [[ -s "$record/benchmark.json" ]]; then echo "$record is there already"; return; fi
-    python3 -m vidprune benchmark --output "$record" "${@:2}"
+    "${pinned[@]}" python3 -m vidprune benchmark --output "$record" "${@:2}"
 }
 case "$part" in
 target)
+    pinned=(taskset --cpu-list 0)
     for size in small base; do
         run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 --against random \
             --no-alternatives --batch-size 8 --threads 1 --repeats 7 "${@:2}"

@@ -224,6 +224,26 @@ def test_without_a_dense_run_there_is_nothing_to_be_faster_than(
     assert not found.swallowed
 
 
+def test_a_run_that_fails_in_its_turn_is_a_row_that_says_so(monkeypatch: Any, model: Any) -> None:
+    runs = [candidate(model), candidate(model, "random:r=3")]
+    error = RuntimeError("no memory is left\nat all")
+    monkeypatch.setattr(module, "in_turn", lambda *_, **__: [[4.0] * 3, error])
+    dense, found = contest(runs, dense=1, repeats=3)
+    assert dense is not None
+    assert found is None
+    assert runs[1].reason == "RuntimeError: no memory is left"
+
+
+def test_accounts_are_taken_in_turn(monkeypatch: Any, model: Any) -> None:
+    seen: list[str] = []
+    runs = [candidate(model, f"random:r={r}") for r in (1, 2, 3)]
+    for name, run in zip("abc", runs, strict=True):
+        monkeypatch.setattr(run, "look_inside", lambda seed, name=name: seen.append(name))
+    monkeypatch.setattr(module, "in_turn", lambda *_, **__: [RuntimeError("enough")] * 3)
+    contest(runs, dense=0, repeats=3)
+    assert "".join(seen) == "abcbcacab"
+
+
 def test_one_mode_of_dense_that_fails_leaves_the_other(monkeypatch: Any, model: Any) -> None:
     looking_runs(monkeypatch)
     runs = [break_down(candidate(model), RuntimeError("no")), candidate(model, mode="graph")]
@@ -246,8 +266,8 @@ def test_compiled_code_is_warmed_up_and_not_looked_into(
     assert (found.peak_memory_mib, found.account_ms, found.selection_share) == (None, None, None)
 
 
-@pytest.mark.parametrize(("repeats", "accounts"), [(2, 1), (3, 1), (7, 3), (25, 5)])
-def test_long_contests_take_more_accounts(
+@pytest.mark.parametrize(("repeats", "accounts"), [(2, 3), (3, 3), (8, 4), (25, 5)])
+def test_accounts_are_several_and_more_in_long_contests(
     monkeypatch: Any, model: Any, looks: list[str], repeats: int, accounts: int
 ) -> None:
     held(monkeypatch, [candidate(model)], [[1.0] * repeats])

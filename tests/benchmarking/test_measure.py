@@ -110,6 +110,22 @@ def test_one_hears_of_every_repeat(turns: Any) -> None:
     assert heard == [0, 1, 2]
 
 
+def test_a_run_that_fails_late_does_not_cost_the_others_their_turns(clock: Any) -> None:
+    turns = iter(range(9))
+
+    def failing(pixels: Tensor) -> None:
+        if next(turns):
+            raise RuntimeError("out of memory")
+
+    def steady(pixels: Tensor) -> None:
+        clock.now += 0.5
+
+    found = in_turn([Run(failing, (1,)), Run(steady, (1,))], repeats=3, device=CPU)
+    assert isinstance(found[0], RuntimeError)
+    assert found[1] == [0.5] * 3
+    assert next(turns) == 2, "it has no turn after it has failed"
+
+
 def test_nothing_to_time_is_no_error() -> None:
     assert in_turn([], repeats=3, device=CPU) == []
 

@@ -1,21 +1,30 @@
 """Runs against each other in turn: what each takes, and against the best dense one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.account import account
 from vidprune.benchmarking.compiled import forward_in
-from vidprune.benchmarking.measure import Run, in_turn, peak_memory_bytes, quantile, random_input
+from vidprune.benchmarking.measure import (
+    Run,
+    generator_for,
+    in_turn,
+    on,
+    peak_memory_bytes,
+    quantile,
+    random_input,
+)
 from vidprune.benchmarking.report import Speed
 from vidprune.macs import Costs, costs
 from vidprune.model import Pruned
 
 _WARM_UPS = 3
+_LEAST_ACCOUNTS, _MOST_ACCOUNTS = 3, 5
 
 
 class Candidate:
@@ -40,63 +49,88 @@ class Candidate:
         self.accounts: list[dict[str, float]] = []
         self.reason: str | None = None
 
-    def warm_up(self, *, accounts: int) -> None:
-        """Compile, allocate, and see what needs no timing: peak memory, shares of the time."""
-        generator = torch.Generator().manual_seed(0)
-        pixels = random_input(self.run, self.device, generator)
-        try:
+    def warm_up(self) -> None:
+        """Compile, allocate, and see what peak memory is, which needs no timing."""
+        pixels = random_input(self.run, self.device, generator_for(self.device))
+        with self.refusing():
             for _ in range(_WARM_UPS if self._needs_runs else 0):
                 self.run.forward(pixels)
-            self._look_inside(pixels, accounts)
-        # Out of memory, or what a compiler does not take: a row that says so, and the rest goes on.
+            # What compiled code does on a CPU cannot be seen from outside.
+            if self.mode == "eager" or self.device.type == "cuda":
+                self.peak_memory_bytes = peak_memory_bytes(self.run.forward, pixels)
+
+    def look_inside(self, seed: int) -> None:
+        """One more account of where an eager forward's time goes; see `account` on devices."""
+        if self.mode != "eager" or self.device.type not in ("cpu", "cuda"):
+            return
+        pixels = random_input(self.run, self.device, generator_for(self.device, seed))
+        with self.refusing():
+            self.accounts.append(account(self.model, pixels, clip_keys=self.clip_keys))
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """What is out of memory, or what a compiler does not take, becomes a row that says so,
+        and the rest goes on."""
+        try:
+            yield
         except RuntimeError as error:
-            self.reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            self.refuse(error)
+
+    def refuse(self, error: RuntimeError) -> None:
+        """Note why it cannot be run."""
+        self.reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
     @property
     def _needs_runs(self) -> bool:
         """Whether looking inside does not warm up enough: compilers, and allocators of GPUs."""
         return self.mode != "eager" or self.device.type != "cpu"
 
-    def _look_inside(self, pixels: Tensor, accounts: int) -> None:
-        # What compiled code does on a CPU cannot be seen from outside.
-        if self.mode == "eager" or self.device.type == "cuda":
-            self.peak_memory_bytes = peak_memory_bytes(self.run.forward, pixels)
-        if self.mode == "eager":
-            self.accounts = [
-                account(self.model, pixels, clip_keys=self.clip_keys) for _ in range(accounts)
-            ]
-
 
 def contest(candidates: Sequence[Candidate], *, dense: int, repeats: int) -> list[Speed | None]:
     """Each candidate's speed, None for those that cannot be run.
 
     The first `dense` candidates are the dense model in its modes; the fastest of them is what
-    speed-ups are over, repeat by repeat.
+    speed-ups are over, repeat by repeat. Accounts are taken in turn as well, before the timing.
     """
-    accounts = min(max(1, repeats // 2), 5)
-    with torch.inference_mode():
-        for candidate in candidates:
-            candidate.warm_up(accounts=accounts)
-    able = [candidate for candidate in candidates if candidate.reason is None]
-    taken = in_turn(
-        [candidate.run for candidate in able], repeats=repeats, device=candidates[0].device
-    )
-    seconds = dict(zip(map(id, able), taken, strict=True))
-    known = [candidate for candidate in candidates[:dense] if id(candidate) in seconds]
-    best = min(known, key=lambda candidate: median(seconds[id(candidate)]), default=None)
+    seconds = _taken(candidates, repeats)
+    known = [candidate for candidate in candidates[:dense] if candidate in seconds]
+    best = min(known, key=lambda candidate: median(seconds[candidate]), default=None)
     eager = next((candidate for candidate in known if candidate.mode == "eager"), None)
     return [
         _speed(
             candidate,
-            seconds[id(candidate)],
+            seconds[candidate],
             candidates[0].costs,
-            best=None if best is None else seconds[id(best)],
-            bound=None if eager is None else _bound(candidate, eager, seconds[id(eager)]),
+            best=None if best is None else seconds[best],
+            bound=None if eager is None else _bound(candidate, eager, seconds[eager]),
         )
-        if id(candidate) in seconds
+        if candidate in seconds
         else None
         for candidate in candidates
     ]
+
+
+def _taken(candidates: Sequence[Candidate], repeats: int) -> dict[Candidate, list[float]]:
+    """Seconds of every repeat of each candidate that could be run to the end."""
+    device = candidates[0].device
+    with torch.inference_mode(), on(device):
+        for candidate in candidates:
+            candidate.warm_up()
+        for look in range(min(max(_LEAST_ACCOUNTS, repeats // 2), _MOST_ACCOUNTS)):
+            for place in range(len(candidates)):
+                candidate = candidates[(look + place) % len(candidates)]
+                if candidate.reason is None:
+                    candidate.look_inside(seed=look)
+        able = [candidate for candidate in candidates if candidate.reason is None]
+        taken = in_turn([candidate.run for candidate in able], repeats=repeats, device=device)
+    for candidate, seconds in zip(able, taken, strict=True):
+        if isinstance(seconds, RuntimeError):
+            candidate.refuse(seconds)
+    return {
+        candidate: seconds
+        for candidate, seconds in zip(able, taken, strict=True)
+        if not isinstance(seconds, RuntimeError)
+    }
 
 
 def _speed(

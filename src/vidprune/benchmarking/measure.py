@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,27 +31,46 @@ def in_turn(
     device: torch.device,
     seed: int = 0,
     tell: Callable[[int], object] = lambda repeat: None,
-) -> list[list[float]]:
-    """Seconds of each repeat of each run, `runs` by `repeats`.
+) -> list[list[float] | RuntimeError]:
+    """Seconds of each repeat of each run, `runs` by `repeats`; of a run that fails, why.
 
     In every repeat each run has its turn, and the order moves on by one from repeat to repeat, so
     that whatever else the machine does falls on all alike. Every forward gets a fresh random
     input, made outside of the time that counts. Warming up is the caller's.
     """
-    generator = torch.Generator().manual_seed(seed)
-    seconds: list[list[float]] = [[] for _ in runs]
+    generator = generator_for(device, seed)
+    taken: list[list[float] | RuntimeError] = [[] for _ in runs]
     for repeat in range(repeats):
         tell(repeat)
         for place in range(len(runs)):
             turn = (repeat + place) % len(runs)
-            pixels = random_input(runs[turn], device, generator)
-            seconds[turn].append(seconds_of(runs[turn].forward, pixels))
-    return seconds
+            so_far = taken[turn]
+            if isinstance(so_far, RuntimeError):
+                continue
+            try:
+                pixels = random_input(runs[turn], device, generator)
+                so_far.append(seconds_of(runs[turn].forward, pixels))
+            except RuntimeError as error:
+                taken[turn] = error
+    return taken
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the current one: its events are recorded on the current one's queue."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def generator_for(device: torch.device, seed: int = 0) -> torch.Generator:
+    """Draws on the GPU itself where there is one: to copy a batch there takes longer than most
+    forwards, and meanwhile its clock would fall."""
+    home = device if device.type == "cuda" else torch.device("cpu")
+    return torch.Generator(home).manual_seed(seed)
 
 
 def random_input(run: Run, device: torch.device, generator: torch.Generator) -> Tensor:
-    """An input as `run` takes it, drawn on the CPU from a normal distribution."""
-    return torch.randn(run.shape, generator=generator).to(device, run.dtype)
+    """An input as `run` takes it, drawn from a normal distribution."""
+    drawn = torch.randn(run.shape, generator=generator, device=generator.device)
+    return drawn.to(device, run.dtype)
 
 
 def seconds_of(forward: Forward, pixels: Tensor) -> float:
