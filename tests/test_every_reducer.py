@@ -18,7 +18,8 @@ from vidprune.backbones.registry import BACKBONES, adapt
 from vidprune.inference import Classifier
 from vidprune.layout import TokenGrid
 from vidprune.macs import costs
-from vidprune.model import PrunedOutput, Trace, prune
+from vidprune.model import Trace
+from vidprune.pruned import PrunedOutput, prune
 from vidprune.reducers.base import Reducer
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.spec import REDUCERS, describe, parse

@@ -21,7 +21,7 @@ from vidprune.inference import (
     named_device,
     normalisation_of,
 )
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.video import Normalisation, read_views
 

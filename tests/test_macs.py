@@ -9,7 +9,7 @@ from transformers import ViTConfig
 from tiny_videomae import tiny_config, tiny_videomae
 from vidprune.backbones.videomae_checkpoints import architecture
 from vidprune.macs import costs, gmacs_per_view
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.sta import STA
 

@@ -10,7 +10,7 @@ from tiny_videomae import clips, tiny_videomae
 from vidprune.backbones.registry import adapt
 from vidprune.layout import Layout, TokenGrid
 from vidprune.merging import key_bias, pooling_weights, reduced
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.reducers.base import Reduction
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

@@ -22,7 +22,8 @@ from transformers.models.videomae.image_processing_pil_videomae import VideoMAEI
 from reducers import sta_by_loops
 from tiny_videomae import clips, tiny_videomae
 from vidprune.layout import Layout, TokenGrid
-from vidprune.model import Pruned, pixel_keys, prune, unprune
+from vidprune.model import pixel_keys
+from vidprune.pruned import Pruned, prune, unprune
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.schedule import Place, Stage

@@ -57,6 +57,7 @@ def test_a_preset_replaces_the_record_but_for_the_models_own_shape(model_folder,
         ({"segments": 1, "crops": 2, "stride": 3}, (1, 2, 3)),
         ({"sampling": "segment"}, (5, 3, 1)),
         ({"sampling": "segment", "stride": 1}, (5, 3, 1)),
+        ({"sampling": "centred"}, (5, 3, 4)),
     ],
 )
 def test_parts_replace_those_of_the_preset(model_folder, parts, expected):
@@ -76,7 +77,7 @@ def test_a_stride_in_segment_sampling_is_refused(model_folder):
 
 
 def test_an_unknown_preset_lists_the_known(model_folder):
-    with pytest.raises(ValueError, match=r"protocol='k700' .* k400, ssv2, ucf101, hmdb51, single"):
+    with pytest.raises(ValueError, match=r"protocol='k700' .* hmdb51, videoswin-k400, videoswin-"):
         views_of(model_folder, protocol="k700")
 
 
@@ -94,7 +95,13 @@ def test_frames_and_size_fit_the_model_and_the_views(model_folder, frames, size)
 
 
 @pytest.mark.parametrize(
-    ("protocol", "labels"), [("k400", "kinetics400"), ("ssv2", "something_something_v2")]
+    ("protocol", "labels"),
+    [
+        ("k400", "kinetics400"),
+        ("ssv2", "something_something_v2"),
+        ("videoswin-k400", "kinetics400"),
+        ("videoswin-ssv2", "something_something_v2"),
+    ],
 )
 def test_a_head_without_names_gets_those_of_the_protocol(tmp_path, protocol, labels):
     names = label_names(labels)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidprune.backbones.checkpoints import load
-    from vidprune.backbones.videomae_checkpoints import CheckpointError
+    from vidprune.backbones.refusals import CheckpointError
     from vidprune.layout import Layout, TokenGrid
     from vidprune.macs import costs, gmacs_per_view
-    from vidprune.model import PrunedOutput, Trace, prune, unprune
+    from vidprune.model import Trace
     from vidprune.prepare import ViewOptions, read_clip
+    from vidprune.pruned import PrunedFeatures, PrunedOutput, prune, unprune
     from vidprune.reducers.base import Reducer, Reduction, Signals
     from vidprune.reducers.baselines import Random
     from vidprune.reducers.grid import Grid
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 # Loaded when first used: `import vidprune` costs nothing, and `vidprune --help` answers at once.
 _WHERE = {
-    "CheckpointError": "backbones.videomae_checkpoints",
+    "CheckpointError": "backbones.refusals",
     "Grid": "reducers.grid",
     "Layout": "layout",
     "Place": "reducers.schedule",
-    "PrunedOutput": "model",
+    "PrunedFeatures": "pruned",
+    "PrunedOutput": "pruned",
     "Random": "reducers.baselines",
     "Reducer": "reducers.base",
     "Reduction": "reducers.base",
@@ -48,9 +50,9 @@ _WHERE = {
     "ViewOptions": "prepare",
     "UnreadableVideo": "video",
     "parse_reducer": "reducers.spec:parse",
-    "prune": "model",
+    "prune": "pruned",
     "read_clip": "prepare",
-    "unprune": "model",
+    "unprune": "pruned",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "Grid",
     "Layout",
     "Place",
+    "PrunedFeatures",
     "PrunedOutput",
     "Random",
     "Reducer",

@@ -282,18 +282,19 @@ def _add_views(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--protocol",
         metavar="NAME",
-        help="k400 (5x3 views), ssv2 (2x3), ucf101, hmdb51 or single (what the checkpoint "
-        "records, else single)",
+        help="k400 (5x3 views), ssv2 (2x3), ucf101, hmdb51, videoswin-k400 (4x3), videoswin-ssv2 "
+        "(1x3) or single (what the checkpoint records, else single)",
     )
     group.add_argument(
         "--sampling",
-        choices=("dense", "segment"),
-        help="every stride-th frame, or one from each equal part of the video",
+        choices=("dense", "segment", "centred"),
+        help="every stride-th frame, one from each equal part of the video, or every stride-th in "
+        "the middle of each",
     )
     for name, what in (
         ("segments", "clips along time"),
         ("crops", "squares along the longer side"),
-        ("stride", "frames between neighbours of a dense clip"),
+        ("stride", "frames between neighbours of a dense or centred clip"),
     ):
         group.add_argument(f"--{name}", type=int, metavar="N", help=what)
     _add_clip_shape(group)

@@ -343,8 +343,8 @@ def _classifiers(arguments: argparse.Namespace, reducers: Sequence[str]) -> list
     """The model with each of these reducers, over the same weights."""
     from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
     from vidprune.inference import Classifier, named_device
-    from vidprune.model import prune
     from vidprune.prepare import ViewOptions, load_model, protocol_for
+    from vidprune.pruned import prune
 
     names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
     options = ViewOptions(**{name: getattr(arguments, name) for name in names})

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
+from vidprune.backbones.registry import has_head
 from vidprune.environment import usable_cores
-from vidprune.model import PrunedOutput, Trace
+from vidprune.model import Trace
+from vidprune.pruned import PrunedOutput
 from vidprune.video import Normalisation, Protocol, UnreadableVideo, normalise, read_views
 
 
@@ -61,6 +63,11 @@ class Classifier:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
+        if not has_head(model):
+            raise ValueError(
+                f"model is a {type(model).__name__}, an encoder without a head, which has no "
+                "classes to choose from; load a classifier's checkpoint"
+            )
         self.device = device or best_device()
         self.model = model.to(self.device)
         self.protocol = protocol
@@ -73,7 +80,9 @@ class Classifier:
         `clip_keys` (B,) int64 seeds the random draws of reducers that make any. B is at most the
         batch size.
         """
-        return self._forward(clips, clip_keys).logits[: len(clips)].float().cpu()
+        logits = self._forward(clips, clip_keys).logits.float().cpu()
+        # Some models answer frame by frame, or with one more axis: a clip's answer is the mean.
+        return logits.view(self.batch_size, -1, logits.shape[-1]).mean(1)[: len(clips)]
 
     def trace(self, clips: Tensor, clip_keys: Tensor) -> Trace:
         """Which tokens stay of clips (B, T, 3, S, S) uint8, after every stage, on the CPU."""

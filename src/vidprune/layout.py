@@ -1,8 +1,21 @@
 """Where tokens lie: what backbones and reducers both speak of, without knowing each other."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from torch import Tensor
+
+
+class Pattern(IntEnum):
+    """How regular a selection is, and how regular attention needs it to be; each is a case of
+    those before it."""
+
+    FREE = 0
+    """Any tokens."""
+    PER_FRAME = 1
+    """As many at every temporal position, in temporal order."""
+    TUBES = 2
+    """The same places at every temporal position, in one order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +44,15 @@ class TokenGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Level:
+    """Consecutive blocks that see one grid. A plain ViT has a single level; a pyramid merges
+    neighbouring tokens between its levels."""
+
+    grid: TokenGrid
+    blocks: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """What a reducer may know about the live tokens besides their values.
 
@@ -40,6 +62,10 @@ class Layout:
     fills up clips that keep fewer tokens than their neighbours; None where there is none.
     `clip_keys` (B,) int64: seeds every random draw for that clip; None unless a reducer asks
     for it. It depends on the clip alone, never on the batch around it.
+    `source` (B, places) int64, of models that attend in windows: for each place of the grid the
+    live token whose copy fills it there; None where every place has its own.
+    `time_major`: whether live tokens stand in temporal order. Some models number their tokens
+    otherwise, until the first reduction sorts them; every reducer sees them sorted.
     """
 
     grid: TokenGrid
@@ -47,3 +73,5 @@ class Layout:
     sizes: Tensor | None = None
     valid: Tensor | None = None
     clip_keys: Tensor | None = None
+    source: Tensor | None = None
+    time_major: bool = True

@@ -9,10 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, SIGNALS, Shape
-from vidprune.backbones.registry import shape_of
+from vidprune.backbones.registry import has_head, shape_of
 from vidprune.layout import Layout, TokenGrid
 from vidprune.merging import reduced
-from vidprune.model import Pruned
+from vidprune.planning import stages_for
+from vidprune.pruned import Pruned
 from vidprune.reducers.base import Reducer, Signals
 from vidprune.reducers.schedule import Place, Stage
 from vidprune.reducers.spec import parse
@@ -60,24 +61,29 @@ class Costs:
 def costs(model: PreTrainedModel | PreTrainedConfig, reducer: Reducer | str | None = None) -> Costs:
     """What one clip's forward costs; nothing is computed and no weight is read.
 
-    `model`: a model, dense or pruned, or only its configuration; `reducer`, or its text, takes the
-    place of the one that a pruned model has.
+    `model`: a model, dense or pruned, or only the configuration of a classifier; `reducer`, or its
+    text, takes the place of the one that a pruned model has.
 
     Raises ValueError where the reducer does not fit, TypeError for a family without an adapter.
     """
     if reducer is None and isinstance(model, Pruned):
         reducer = model.reducer
-    shape = shape_of(model.config if isinstance(model, PreTrainedModel) else model)
+    shape = _shape(model)
     reducer = parse(reducer) if isinstance(reducer, str) else reducer
-    stages = () if reducer is None else reducer.plan(shape.depth, shape.grid)
     dense, _ = _walk(shape, None, ())
-    pruned, tokens = _walk(shape, reducer, stages)
+    pruned, tokens = _walk(shape, reducer, stages_for(shape, reducer))
     return Costs(
         gmacs_per_view=pruned.total() / 1e9,
         gmacs_dense=dense.total() / 1e9,
         tokens=tokens,
         modules={name: macs / 1e9 for name, macs in pruned.items()},
     )
+
+
+def _shape(model: PreTrainedModel | PreTrainedConfig) -> Shape:
+    if isinstance(model, PreTrainedModel):
+        return shape_of(model.config, head=has_head(model))
+    return shape_of(model)
 
 
 def gmacs_per_view(model: PreTrainedModel) -> float:
@@ -92,21 +98,28 @@ def _walk(
     due = {(stage.block, stage.place): stage for stage in stages}
     spent = Counter(shape.embed_macs())
     layout, left = _whole(shape.grid), []
+    block = 0
 
-    def reach(block: int, place: Place) -> None:
+    def reach(place: Place, entered: Layout) -> None:
         nonlocal layout
         if (stage := due.get((block, place))) and reducer is not None:
-            macs, layout = _selection(shape, reducer, stage, layout)
+            macs, layout = _selection(shape, reducer, stage, entered, layout)
             spent[SELECTION] += macs
             left.append(_length(layout))
 
-    for block in range(shape.depth):
-        reach(block, Place.BEFORE_BLOCK)
-        spent.update(shape.attend_macs(block, _length(layout)))
-        reach(block, Place.AFTER_ATTENTION)
-        spent.update(shape.feed_forward_macs(block, _length(layout)))
-        reach(block, Place.AFTER_BLOCK)
-    spent.update(shape.classify_macs(_length(layout)))
+    for number, level in enumerate(shape.levels):
+        for step in range(level.blocks):
+            reach(Place.BEFORE_BLOCK, layout)
+            entered = layout
+            spent.update(shape.attend_macs(block, _length(layout)))
+            reach(Place.AFTER_ATTENTION, entered)
+            spent.update(shape.feed_forward_macs(block, _length(layout)))
+            if step == level.blocks - 1 and number + 1 < len(shape.levels):
+                spent.update(shape.downsample_macs(number))
+                layout = _whole(shape.levels[number + 1].grid)
+            reach(Place.AFTER_BLOCK, entered)
+            block += 1
+    spent.update(shape.head_macs(_length(layout)))
     return spent, tuple(left)
 
 
@@ -121,18 +134,26 @@ def _length(layout: Layout) -> int:
     return layout.origin.shape[1]
 
 
-def _selection(shape: Shape, reducer: Reducer, stage: Stage, layout: Layout) -> tuple[int, Layout]:
-    """One stage's own arithmetic and what it leaves, by running the reducer on shapes alone."""
-    length = _length(layout)
+def _selection(
+    shape: Shape, reducer: Reducer, stage: Stage, attended: Layout, layout: Layout
+) -> tuple[int, Layout]:
+    """One stage's own arithmetic and what it leaves, by running the reducer on shapes alone.
+
+    `attended`: what the block's attention was given, from which the signals are computed, where
+    tokens merge between that and the stage (`layout`); else the same.
+    """
+    length, seen = _length(layout), _length(attended)
     width, key_width = shape.widths(stage.block)
     named = [name for name in SIGNALS if name in reducer.needs]
-    spent = len(named) * length * width * key_width
+    spent = len(named) * seen * width * key_width
+    # Tokens that merged after the block are as wide as the next one's.
+    entering = stage.block + (attended.grid != layout.grid)
     with torch.device("meta"):
-        tokens = torch.empty(1, length, width)
+        tokens = torch.empty(1, length, shape.widths(entering)[0])
         signals: dict[str, Tensor] = {name: torch.empty(1, length, key_width) for name in named}
         if "attention" in reducer.needs:
             signals["attention"] = torch.empty(1, length, length)
-            spent += shape.attention_map_macs(stage.block, length)
+            spent += shape.attention_map_macs(stage.block, seen)
         if "pixels" in reducer.needs:
             signals["pixels"] = shape.patches(torch.empty(1, *shape.clip_shape))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

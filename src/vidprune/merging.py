@@ -25,7 +25,7 @@ def reduced(tokens: Tensor, layout: Layout, reduction: Reduction) -> tuple[Tenso
     if valid is None and layout.valid is not None:
         valid = layout.valid.gather(1, keep)
     origin = layout.origin.gather(1, keep)
-    return survivors, replace(layout, origin=origin, sizes=sizes, valid=valid)
+    return survivors, replace(layout, origin=origin, sizes=sizes, valid=valid, source=None)
 
 
 def _folded(

@@ -1,34 +1,29 @@
-"""The pruned model: one forward loop for every backbone and every reducer."""
+"""One forward loop for every backbone and every reducer."""
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import ImageClassifierOutput
+from torch.nn.functional import pad
 
 from vidprune.backbones.base import SIGNALS, Backbone
-from vidprune.backbones.registry import adapt
-from vidprune.layout import Layout
+from vidprune.filling import cell_means, spread
+from vidprune.layout import Layout, TokenGrid
 from vidprune.merging import key_bias, pooling_weights, reduced
+from vidprune.nearest import nearest_in_frame
 from vidprune.reducers.base import Reducer, Signals
 from vidprune.reducers.schedule import Place, Stage
-from vidprune.reducers.spec import parse
-
-_LOSS_ARGUMENTS = {"num_items_in_batch"}
 
 
 @dataclass(frozen=True)
 class Trace:
     """Which tokens stayed, one entry per stage; a stage that drops nothing has none.
 
-    `kept[i]` (B, K) int64: positions among the tokens that entered stage i, in the order kept.
-    `origin[i]` (B, K) int64: the same tokens' places in the unpruned grid, flat, time-major.
-    Where clips keep different numbers of tokens, both are -1 at padding.
+    `kept[i]` (B, K) int64: positions among the tokens that entered stage i, in temporal order, in
+    the order kept. `origin[i]` (B, K) int64: the same tokens' places in the grid of that stage,
+    flat and time-major; in a plain ViT that is the unpruned grid of the clip, in a pyramid that of
+    the level which the stage leads to. Where clips keep different numbers, both are -1 at padding.
     `owner[i]` (B, N) int64, of reducers that fold: for each token that entered stage i, the place
     in `kept[i]` of the survivor that stands for it; no entry where dropped ones are nobody's.
     """
@@ -41,11 +36,20 @@ class Trace:
 torch.export.register_dataclass(Trace, serialized_type_name="vidprune.Trace")
 
 
-@dataclass
-class PrunedOutput(ImageClassifierOutput):
-    """A Hugging Face classifier output; `trace` is there when it was asked for."""
+@dataclass(frozen=True)
+class Encoded:
+    """What the blocks leave of a clip.
 
-    trace: Trace | None = None
+    `tokens` (B, P + K, C): the model's own tokens, then the survivors as `layout` says; `trace`:
+    how they came about; `owners`: the owners of the stages on this grid, of which `stages` is the
+    number (there are fewer where what was dropped is nobody's).
+    """
+
+    tokens: Tensor
+    layout: Layout
+    trace: Trace = field(default_factory=lambda: Trace((), ()))
+    owners: tuple[Tensor, ...] = ()
+    stages: int = 0
 
 
 def run(
@@ -55,52 +59,124 @@ def run(
     pixel_values: Tensor,
     clip_keys: Tensor | None = None,
 ) -> tuple[Tensor, Trace]:
-    """Logits (B, classes) and the trace of clips (B, T, 3, H, W).
+    """Logits (B, classes) and the trace of clips (B, T, 3, H, W); arguments as of `encode`."""
+    encoded = encode(backbone, reducer, stages, pixel_values, clip_keys)
+    features = backbone.features(encoded.tokens)
+    pooled = backbone.pool(features, pooling_weights(encoded.layout))
+    return backbone.classify(pooled), encoded.trace
+
+
+def encode(
+    backbone: Backbone,
+    reducer: Reducer | None,
+    stages: Sequence[Stage],
+    pixel_values: Tensor,
+    clip_keys: Tensor | None = None,
+) -> Encoded:
+    """Clips (B, T, 3, H, W) through all blocks.
 
     `clip_keys` (B,) int64 seeds the draws of reducers that make any; None derives it from the
     pixels. Without stages this is the model's own forward.
     """
-    layout = _whole(backbone, reducer, pixel_values, clip_keys)
-    live = _Live(backbone.embed(pixel_values), layout, Trace((), ()))
     due = {(stage.block, stage.place): stage for stage in stages}
+    clip_keys = _keys(reducer, pixel_values, clip_keys)
+    live = Encoded(
+        backbone.embed(pixel_values), _whole(backbone, backbone.grid, pixel_values, clip_keys)
+    )
     proportional = reducer is not None and "proportional_attention" in reducer.needs
-    for block in range(backbone.depth):
-        if stage := due.get((block, Place.BEFORE_BLOCK)):
-            live = _reduce(live, reducer, stage, _pixels(backbone, reducer, pixel_values))
-        bias = key_bias(live.layout, proportional=proportional)
-        tokens, normalised = backbone.attend(block, live.tokens, bias)
-        live = replace(live, tokens=tokens)
-        if stage := due.get((block, Place.AFTER_ATTENTION)):
-            signals = _signals(backbone, reducer, block, normalised, bias)
-            live = _reduce(live, reducer, stage, signals)
-        live = replace(live, tokens=backbone.feed_forward(block, live.tokens))
-        if stage := due.get((block, Place.AFTER_BLOCK)):
-            signals = _signals(backbone, reducer, block, normalised, bias)
-            live = _reduce(live, reducer, stage, signals)
-    return backbone.classify(live.tokens, pooling_weights(live.layout)), live.trace
+    block = 0
+    for number, level in enumerate(backbone.levels):
+        last = block + level.blocks
+        while block < last:
+            if stage := due.get((block, Place.BEFORE_BLOCK)):
+                pixels = _pixels(backbone, reducer, pixel_values)
+                live = _reduce(backbone, live, reducer, stage, pixels)
+            bias = _padded(key_bias(live.layout, proportional=proportional), backbone.prefix)
+            tokens, normalised = backbone.attend(block, live.tokens, live.layout, bias)
+            live, seen = replace(live, tokens=tokens), _Seen(block, normalised, live.layout, bias)
+            if stage := due.get((block, Place.AFTER_ATTENTION)):
+                signals = _signals(backbone, reducer, seen)
+                live = _reduce(backbone, live, reducer, stage, signals)
+            live = replace(live, tokens=backbone.feed_forward(block, live.tokens))
+            ends = block == last - 1 and number + 1 < len(backbone.levels)
+            stage = due.get((block, Place.AFTER_BLOCK))
+            signals = Signals() if stage is None else _signals(backbone, reducer, seen)
+            if ends:
+                # Note [patch merging over gaps]
+                signals = _merged(signals, live.layout)
+                live = _downsampled(backbone, number, live, pixel_values, clip_keys)
+            if stage is not None:
+                live = _reduce(backbone, live, reducer, stage, signals)
+            block += 1
+    return live
 
 
 @dataclass(frozen=True)
-class _Live:
-    """The tokens (B, N, C) that are left, where they lie, and which went at each stage."""
+class _Seen:
+    """What a block's attention was computed from: its normalised input, where the tokens lay."""
 
-    tokens: Tensor
+    block: int
+    normalised: Tensor
     layout: Layout
-    trace: Trace
+    bias: Tensor | None
+
+
+# Note [patch merging over gaps]
+# Between the levels of a pyramid four neighbours become one token, and a dropped one has left a
+# gap. The gap takes its nearest survivor (as it did in attention), the whole grid is merged, and
+# only then does the reducer choose, afresh, which of the merged tokens go on: the paper is silent,
+# but its GFLOPs are met by this reading alone. Its signals come from the last block before the
+# merging, filled and averaged over the places that merge.
+
+
+def _downsampled(
+    backbone: Backbone,
+    number: int,
+    live: Encoded,
+    pixel_values: Tensor,
+    clip_keys: Tensor | None,
+) -> Encoded:
+    """All tokens of the next level."""
+    merged = backbone.downsample(number, _filled(live.tokens, live.layout))
+    grid = backbone.levels[number + 1].grid
+    return Encoded(merged, _whole(backbone, grid, pixel_values, clip_keys), live.trace)
+
+
+def _filled(values: Tensor, layout: Layout) -> Tensor:
+    return values if layout.source is None else spread(values, layout.source)
+
+
+def _merged(signals: Signals, layout: Layout) -> Signals:
+    """Signals of a level's tokens as those of the merged ones."""
+    means = {
+        name: cell_means(_filled(values, layout), layout.grid)
+        for name in SIGNALS
+        if (values := getattr(signals, name)) is not None
+    }
+    return replace(signals, **means)
+
+
+def _keys(reducer: Reducer | None, pixel_values: Tensor, given: Tensor | None) -> Tensor | None:
+    """The clips' keys where they are needed."""
+    if reducer is None or "clip_keys" not in reducer.needs:
+        return None
+    return (pixel_keys(pixel_values) if given is None else given).to(pixel_values.device)
 
 
 def _whole(
-    backbone: Backbone, reducer: Reducer | None, pixel_values: Tensor, clip_keys: Tensor | None
+    backbone: Backbone, grid: TokenGrid, pixel_values: Tensor, clip_keys: Tensor | None
 ) -> Layout:
-    """The layout before anything is dropped."""
-    if reducer is None or "clip_keys" not in reducer.needs:
-        clip_keys = None
-    else:
-        given = pixel_keys(pixel_values) if clip_keys is None else clip_keys
-        clip_keys = given.to(pixel_values.device)
-    places = torch.arange(backbone.grid.tokens, device=pixel_values.device)
+    """The layout of a grid before anything is dropped from it."""
+    device = pixel_values.device
+    given = backbone.places(device)
+    places = torch.arange(grid.tokens, device=device) if given is None else given
     origin = places.expand(pixel_values.shape[0], -1)
-    return Layout(grid=backbone.grid, origin=origin, clip_keys=clip_keys)
+    return Layout(grid=grid, origin=origin, clip_keys=clip_keys, time_major=given is None)
+
+
+def _padded(bias: Tensor | None, prefix: int) -> Tensor | None:
+    """A bias of the grid's tokens as one of all: the model's own are attended to as ever."""
+    return bias if bias is None or not prefix else pad(bias, (prefix, 0))
 
 
 def _pixels(backbone: Backbone, reducer: Reducer | None, pixel_values: Tensor) -> Signals:
@@ -109,27 +185,59 @@ def _pixels(backbone: Backbone, reducer: Reducer | None, pixel_values: Tensor) -
     return Signals(pixels=backbone.patches(pixel_values) if wanted else None)
 
 
-def _signals(
-    backbone: Backbone,
-    reducer: Reducer | None,
-    block: int,
-    normalised: Tensor,
-    bias: Tensor | None,
-) -> Signals:
-    """What the reducer needs of this block's attention, and nothing else."""
+def _signals(backbone: Backbone, reducer: Reducer | None, seen: _Seen) -> Signals:
+    """What the reducer needs of a block's attention, in temporal order, and nothing else."""
     needs = frozenset() if reducer is None else reducer.needs
-    means = {name: backbone.head_mean(block, normalised, name) for name in SIGNALS if name in needs}
-    seen = backbone.attention_map(block, normalised, bias) if "attention" in needs else None
-    return Signals(**means, attention=seen)
+    grid_tokens = seen.normalised[:, backbone.prefix :]
+    normalised = _in_time(grid_tokens, seen.layout)
+    means = {
+        name: backbone.head_mean(seen.block, normalised, name) for name in SIGNALS if name in needs
+    }
+    attention = _attention(backbone, seen) if "attention" in needs else None
+    return Signals(**means, attention=attention)
 
 
-def _reduce(live: _Live, reducer: Reducer | None, stage: Stage, signals: Signals) -> _Live:
+def _attention(backbone: Backbone, seen: _Seen) -> Tensor:
+    """The attention map among the grid's tokens; what goes to the model's own is left out."""
+    weights = backbone.attention_map(seen.block, seen.normalised, seen.layout, seen.bias)
+    if backbone.prefix:
+        weights = weights[:, backbone.prefix :, backbone.prefix :]
+        weights = weights / weights.sum(-1, keepdim=True)
+    if seen.layout.time_major:
+        return weights
+    return _in_time(_in_time(weights, seen.layout).mT, seen.layout).mT
+
+
+def _in_time(values: Tensor, layout: Layout) -> Tensor:
+    """Values (B, N, C) of the grid's tokens sorted into temporal order."""
+    if layout.time_major:
+        return values
+    return values.gather(1, layout.origin.argsort(1)[..., None].expand_as(values))
+
+
+def _sorted(live: Encoded, prefix: int) -> Encoded:
+    """The same tokens in temporal order, in which every reducer is given them."""
+    if live.layout.time_major:
+        return live
+    own, tokens = live.tokens[:, :prefix], live.tokens[:, prefix:]
+    places = live.layout.origin.sort(1).values
+    layout = replace(live.layout, origin=places, time_major=True)
+    return replace(live, tokens=torch.cat([own, _in_time(tokens, live.layout)], 1), layout=layout)
+
+
+def _reduce(
+    backbone: Backbone, live: Encoded, reducer: Reducer | None, stage: Stage, signals: Signals
+) -> Encoded:
     """One stage: choose, gather, fold, and note who stayed."""
     assert reducer is not None, "stages are a reducer's"
+    prefix, live = backbone.prefix, _sorted(live, backbone.prefix)
+    own, tokens = live.tokens[:, :prefix], live.tokens[:, prefix:]
     # Where clips keep different numbers, fewer may enter than were planned.
-    assert live.tokens.shape[1] <= stage.entering, "the plan fits the tokens"
-    reduction = reducer(live.tokens, signals, live.layout, stage)
-    tokens, layout = reduced(live.tokens, live.layout, reduction)
+    assert tokens.shape[1] <= stage.entering, "the plan fits the tokens"
+    reduction = reducer(tokens, signals, live.layout, stage)
+    tokens, layout = reduced(tokens, live.layout, reduction)
+    if backbone.fills:
+        layout = replace(layout, source=nearest_in_frame(layout.origin, layout.grid))
     kept, origin = reduction.keep, layout.origin
     if layout.valid is not None:
         kept, origin = (places.masked_fill(~layout.valid, -1) for places in (kept, origin))
@@ -137,16 +245,8 @@ def _reduce(live: _Live, reducer: Reducer | None, stage: Stage, signals: Signals
     trace = Trace(
         (*live.trace.kept, kept), (*live.trace.origin, origin), (*live.trace.owner, *owner)
     )
-    return _Live(tokens, layout, trace)
-
-
-def _check_clips(pixel_values: Tensor, clip_shape: tuple[int, ...]) -> None:
-    if tuple(pixel_values.shape[1:]) != clip_shape:
-        raise ValueError(
-            f"pixel_values has the shape {tuple(pixel_values.shape)}, but the model takes (batch, "
-            f"{', '.join(map(str, clip_shape))}): batch, frames, channels, height, width; sample "
-            "the clips so, or load the model with other frames= and size="
-        )
+    tokens = torch.cat([own, tokens], 1) if prefix else tokens
+    return Encoded(tokens, layout, trace, (*live.owners, *owner), live.stages + 1)
 
 
 def pixel_keys(pixel_values: Tensor) -> Tensor:
@@ -158,102 +258,3 @@ def pixel_keys(pixel_values: Tensor) -> Tensor:
     bits = pixel_values.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
     weights = torch.arange(bits.shape[1], device=bits.device) * 2 + 0x9E3779B1
     return (bits * weights).sum(1)
-
-
-class Pruned(PreTrainedModel):
-    """What `prune` lays over a model's own class: the reducer, its plan and the forward loop."""
-
-    # Kept out of the registered modules: the weights are shared, not held twice.
-    dense: PreTrainedModel
-    # The class may also be loaded by itself (`from_pretrained`), and is dense then.
-    reducer: Reducer | None = None
-    stages: tuple[Stage, ...] = ()
-
-    def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        *,
-        clip_keys: Tensor | None = None,
-        return_trace: bool = False,
-        return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> PrunedOutput | tuple[Any, ...]:
-        """Classify clips.
-
-        `pixel_values` (B, T, 3, H, W): normalised. `labels` (B,): adds `loss`.
-        `clip_keys` (B,) int64: seeds random draws per clip; by default taken from the pixels.
-        `return_trace` adds `trace`: which tokens stayed.
-        """
-        self._refuse_arguments(kwargs)
-        _check_clips(pixel_values, adapt(self).clip_shape)
-        logits, trace = run(adapt(self), self.reducer, self.stages, pixel_values, clip_keys)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(labels, logits, self.config, **kwargs)
-        output = PrunedOutput(loss=loss, logits=logits, trace=trace if return_trace else None)
-        wants_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_dict else output.to_tuple()
-
-    def _refuse_arguments(self, kwargs: dict[str, Any]) -> None:
-        """Leave in `kwargs` what the loss takes."""
-        for name in ("output_hidden_states", "output_attentions"):
-            if kwargs.pop(name, None) or getattr(self.config, name, False):
-                raise ValueError(
-                    f"{name}=True is not offered by a pruned model, whose blocks see different "
-                    "tokens; ask unprune(model) for it, or use return_trace=True"
-                )
-        if unknown := kwargs.keys() - _LOSS_ARGUMENTS:
-            raise TypeError(f"a pruned model takes no argument {', '.join(sorted(unknown))}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The class is made at run time: copies and pickles are pruned anew from the dense model.
-        return prune, (self.dense, self.reducer), {"training": self.training}
-
-
-def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedModel:
-    """The same model with tokens dropped between its blocks.
-
-    `reducer`: for example `STA(r=64)`, its text `"sta:r=64"`, or None. What comes back is an
-    instance of the model's own class (so it goes wherever that goes), shares its weights, takes
-    `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back.
-    Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
-    `.train()` on either reach both. `save_pretrained` saves the dense model, without the reducer.
-
-    Raises TypeError for a model that no backbone adapter knows or that is spread over devices, and
-    for what is no reducer; ValueError where the reducer does not fit the model.
-    """
-    reducer = parse(reducer) if isinstance(reducer, str) else reducer
-    if isinstance(reducer, type) or not (reducer is None or isinstance(reducer, Reducer)):
-        raise TypeError(
-            f"reducer={reducer!r} is no reducer; give one with its settings, such as STA(r=64), "
-            'its text, such as "sta:r=64", or None'
-        )
-    dense = unprune(model)
-    if len(set(getattr(dense, "hf_device_map", {}).values())) > 1:
-        raise TypeError("model is spread over several devices (device_map); load it onto one")
-    backbone = adapt(dense)
-    stages = reducer.plan(backbone.depth, backbone.grid) if reducer is not None else ()
-    kind = _pruned_class(type(dense))  # type: ignore[arg-type]
-    pruned: PreTrainedModel = kind.__new__(kind)
-    for name, value in vars(dense).items():
-        # Weights and modules are shared; the tables that hold them, and those of hooks, are not.
-        pruned.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
-    for name in ("forward", "_compiled_call_impl"):
-        # Laid over the dense model's own forward, by accelerate or `model.compile()`.
-        pruned.__dict__.pop(name, None)
-    pruned.__dict__.update(dense=dense, reducer=reducer, stages=stages)
-    return pruned
-
-
-def unprune(model: PreTrainedModel) -> PreTrainedModel:
-    """The original model under a pruned one; any other model is handed back as it is."""
-    return model.dense if isinstance(model, Pruned) and hasattr(model, "dense") else model
-
-
-@cache
-def _pruned_class(kind: type) -> Any:
-    """`kind` with the pruned forward. It keeps its name, by which pipelines know models."""
-    if issubclass(kind, Pruned):
-        return kind
-    return type(kind.__name__, (Pruned, kind), {"__doc__": Pruned.__doc__})

@@ -18,7 +18,12 @@ from vidprune.video import PROTOCOLS, Protocol, normalise, read_views
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # The label set that a protocol's checkpoints predict, where they do not carry names themselves.
-_PROTOCOL_LABELS = {"k400": "kinetics400", "ssv2": "something_something_v2"}
+_PROTOCOL_LABELS = {
+    "k400": "kinetics400",
+    "ssv2": "something_something_v2",
+    "videoswin-k400": "kinetics400",
+    "videoswin-ssv2": "something_something_v2",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from tiny_videomae import clips, tiny_config, tiny_videomae
 from vidprune.backbones.registry import adapt
 from vidprune.backbones.videomae import VideoMAEShape, grid_of, patch_sides
 from vidprune.layout import TokenGrid
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.sta import STA
 

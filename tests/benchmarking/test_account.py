@@ -15,7 +15,7 @@ from vidprune.backbones.registry import adapt
 from vidprune.benchmarking import account as module
 from vidprune.benchmarking.account import KINDS, account
 from vidprune.layout import Layout, TokenGrid
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.schedule import Place, Stage

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 import tiny_job
 from tiny_videomae import clips, tiny_videomae
 from vidprune.benchmarking.compiled import MODES, forward_in
-from vidprune.model import prune
+from vidprune.pruned import prune
 
 KEYS = torch.tensor([11, 12])
 

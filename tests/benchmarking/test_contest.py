@@ -13,7 +13,7 @@ from tiny_videomae import tiny_videomae
 from vidprune.benchmarking import contest as module
 from vidprune.benchmarking.contest import Candidate, contest
 from vidprune.benchmarking.report import Speed
-from vidprune.model import prune
+from vidprune.pruned import prune
 
 CPU = torch.device("cpu")
 # Of the tiny model: tokens in each of the six blocks, and what they cost by hand.

@@ -21,7 +21,7 @@ from vidprune.benchmarking.contest import Candidate
 from vidprune.benchmarking.end_to_end import Entrant, Finish, race
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
 from vidprune.metrics import mean_probabilities
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
 
 CPU = torch.device("cpu")

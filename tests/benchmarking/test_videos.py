@@ -20,7 +20,7 @@ from vidprune.benchmarking.report import BenchmarkRow, Setting, Speed
 from vidprune.benchmarking.videos import over_videos
 from vidprune.inference import Unreadable
 from vidprune.metrics import nearness
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.video import PROTOCOLS
 
 CPU = torch.device("cpu")

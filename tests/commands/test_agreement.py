@@ -20,7 +20,7 @@ from vidprune import cli, inference
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import gmacs_per_view
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.video import read_views
 

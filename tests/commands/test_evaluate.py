@@ -23,7 +23,7 @@ from vidprune.backbones.checkpoints import load
 from vidprune.commands.evaluate import evaluate, model_digest
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import gmacs_per_view
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.reducers.spec import describe

@@ -13,7 +13,7 @@ from vidprune import cli
 from vidprune.backbones.checkpoints import load
 from vidprune.commands.predict import predict
 from vidprune.inference import Classifier
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.video import read_views
 

@@ -13,7 +13,7 @@ from tiny_videomae import tiny_videomae
 from vidprune.backbones.registry import adapt
 from vidprune.layout import Layout, TokenGrid
 from vidprune.macs import costs
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.reducers.base import Reduction, Signals
 from vidprune.reducers.run_length import RunLength, changes
 from vidprune.reducers.schedule import Place, Stage

@@ -12,7 +12,8 @@ from torch import Tensor
 from reducers import tome_by_loops
 from tiny_videomae import clips, tiny_videomae
 from vidprune.layout import Layout, TokenGrid
-from vidprune.model import Trace, prune
+from vidprune.model import Trace
+from vidprune.pruned import prune
 from vidprune.reducers.base import Reduction, Signals
 from vidprune.reducers.schedule import Place
 from vidprune.reducers.tome import ToMe, falling

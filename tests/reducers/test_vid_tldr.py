@@ -14,7 +14,7 @@ from tiny_videomae import clips, tiny_videomae
 from vidprune.layout import Layout, TokenGrid
 from vidprune.macs import costs
 from vidprune.merging import reduced
-from vidprune.model import prune
+from vidprune.pruned import prune
 from vidprune.reducers.base import Reduction, Signals
 from vidprune.reducers.schedule import Place, Stage
 from vidprune.reducers.spec import describe, parse

@@ -43,7 +43,7 @@ def test_views_equal_those_cut_by_hand(videos, tmp_path, name, count, height, wi
 
 
 @given(
-    sampling=st.sampled_from(["dense", "segment"]),
+    sampling=st.sampled_from(["dense", "segment", "centred"]),
     segments=st.integers(1, 6),
     crops=st.integers(1, 5),
     frames=st.integers(1, 20),
@@ -53,7 +53,7 @@ def test_views_equal_those_cut_by_hand(videos, tmp_path, name, count, height, wi
 @settings(max_examples=30, deadline=None)
 def test_any_protocol(noise_clip, sampling, segments, crops, frames, stride, size):
     path, written = noise_clip
-    stride = stride if sampling == "dense" else 1
+    stride = 1 if sampling == "segment" else stride
     protocol = Protocol(
         sampling=sampling,
         segments=segments,

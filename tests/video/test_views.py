@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vidprune.video.views import (
     PROTOCOLS,
     Protocol,
+    centred_indices,
     crop_offsets,
     dense_indices,
     segment_indices,
@@ -40,6 +41,24 @@ def segments_by_loops(n, frames):
     return [[both[i] for i in range(2 * frames) if i % 2 == k] for k in range(2)]
 
 
+def centred_by_loops(n, segments, frames, stride):
+    taken = frames * stride
+    average = (n - taken + 1) / float(segments)
+    clips = []
+    for k in range(segments):
+        index = 0
+        if n > taken - 1:
+            index = int(k * average + average / 2.0)
+        clip = []
+        for _ in range(frames):
+            while index >= n:
+                index -= n
+            clip.append(index)
+            index += stride
+        clips.append(clip)
+    return clips
+
+
 def as_lists(segments):
     return [list(segment) for segment in segments]
 
@@ -53,6 +72,20 @@ def test_dense_equals_the_loops(n, segments, frames, stride):
 @given(NUM_FRAMES, st.integers(1, 40))
 def test_two_segments_equal_the_loops(n, frames):
     assert as_lists(segment_indices(n, segments=2, frames=frames)) == segments_by_loops(n, frames)
+
+
+@given(NUM_FRAMES, st.integers(1, 11), st.integers(1, 40), st.integers(1, 9))
+def test_centred_equals_the_loops(n, segments, frames, stride):
+    indices = centred_indices(n, segments=segments, frames=frames, stride=stride)
+    assert as_lists(indices) == centred_by_loops(n, segments, frames, stride)
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 9), st.integers(0, 500))
+def test_centred_clips_lie_within_a_video_that_is_long_enough(segments, frames, stride, extra):
+    n = frames * stride + extra
+    for clip in centred_indices(n, segments=segments, frames=frames, stride=stride):
+        assert clip == tuple(range(clip[0], clip[0] + frames * stride, stride))
+        assert clip[-1] + stride <= n
 
 
 def test_kinetics_worked_by_hand():
@@ -73,6 +106,57 @@ def test_something_something_worked_by_hand():
     assert second[:6] == (0, 2, 3, 5, 6, 8)
 
 
+def test_videoswin_on_kinetics_worked_by_hand():
+    # 300 frames: 300 - 63 = 237 starts, 59.25 each. Starts at 29.625, 88.875, 148.125, 207.375.
+    clips = PROTOCOLS["videoswin-k400"].indices(300)
+    assert [clip[0] for clip in clips] == [29, 88, 148, 207]
+    assert clips[3] == tuple(range(207, 270, 2))
+    assert len(clips[3]) == 32
+    assert len(PROTOCOLS["videoswin-k400"].views) == 12
+
+
+def test_videoswin_on_something_something_worked_by_hand():
+    # 100 frames: 37 starts, the middle at 18.5.
+    (clip,) = PROTOCOLS["videoswin-ssv2"].indices(100)
+    assert (clip[0], clip[1], clip[-1], len(clip)) == (18, 20, 80, 32)
+    assert len(PROTOCOLS["videoswin-ssv2"].views) == 3
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [
+        (1, (0,) * 32),
+        (40, (*range(0, 40, 2), *range(0, 24, 2))),
+        (41, (*range(0, 41, 2), *range(1, 23, 2))),
+        (62, (*range(0, 62, 2), 0)),
+        (63, tuple(range(0, 63, 2))),
+        (64, tuple(range(0, 63, 2))),
+        (65, tuple(range(1, 64, 2))),
+    ],
+)
+def test_videoswin_takes_up_a_short_video_again(n, expected):
+    assert PROTOCOLS["videoswin-ssv2"].indices(n) == (expected,)
+    if n < 65:
+        assert PROTOCOLS["videoswin-k400"].indices(n) == (expected,) * 4
+
+
+def test_centred_clips_of_other_strides_worked_by_hand():
+    # 7 frames, clips of 4: starts 0 to 3, two for each clip. 20 frames, clips of 12: starts 0 to 8.
+    one, three = {"frames": 4, "stride": 1}, {"frames": 4, "stride": 3}
+    assert centred_indices(7, segments=2, **one) == ((1, 2, 3, 4), (3, 4, 5, 6))
+    assert centred_indices(20, segments=3, **three)[::2] == ((1, 4, 7, 10), (7, 10, 13, 16))
+
+
+@given(st.integers(1, 2000))
+def test_segment_sampling_is_within_a_frame_of_videoswins_uniform_one(n):
+    (ours,) = dataclasses.replace(
+        PROTOCOLS["videoswin-ssv2"], sampling="segment", stride=1
+    ).indices(n)
+    edges = [round((n - 1) / 32 * x) for x in range(33)]
+    uniform = [(edges[x] + edges[x + 1]) // 2 for x in range(32)]
+    assert all(abs(a - b) <= 1 for a, b in zip(ours, uniform, strict=True))
+
+
 @given(NUM_FRAMES, st.integers(1, 40))
 def test_a_single_segment_takes_the_middle_of_each_tick(n, frames):
     (only,) = segment_indices(n, segments=1, frames=frames)
@@ -88,17 +172,18 @@ def test_a_single_dense_segment_is_the_middle_one(n):
 
 @given(
     NUM_FRAMES,
-    st.sampled_from(["dense", "segment"]),
+    st.sampled_from(["dense", "segment", "centred"]),
     st.integers(1, 12),
     st.integers(1, 33),
     st.integers(1, 8),
 )
 def test_every_index_is_in_the_video_and_rises(n, sampling, segments, frames, stride):
-    stride = stride if sampling == "dense" else 1
+    stride = 1 if sampling == "segment" else stride
     protocol = Protocol(sampling=sampling, segments=segments, crops=1, frames=frames, stride=stride)
     indices = protocol.indices(n)
     assert [len(segment) for segment in indices] == [frames] * segments
-    assert all(list(segment) == sorted(segment) for segment in indices)
+    if sampling != "centred" or n >= frames * stride:
+        assert all(list(segment) == sorted(segment) for segment in indices)
     assert all(0 <= index < n for segment in indices for index in segment)
     assert protocol.needed(n) == tuple(sorted({i for segment in indices for i in segment}))
 
@@ -125,6 +210,17 @@ def test_crops_worked_by_hand():
     assert crop_offsets(225, 224, size=224, crops=2) == ((0, 0), (1, 0))
     assert crop_offsets(224, 225, size=224, crops=2) == ((0, 0), (0, 1))
     assert crop_offsets(224, 224, size=224, crops=2) == ((0, 0), (0, 0))
+
+
+@given(st.integers(0, 500), st.integers(8, 300))
+def test_three_crops_are_within_a_pixel_of_mmactions(extra, size):
+    step = extra // 2
+    theirs = [(0, 0), (0, step), (0, 2 * step)]
+    ours = crop_offsets(size, size + extra, size=size, crops=3)
+    assert extra == 0 or all(
+        top == 0 and 0 <= left - other <= 1
+        for (top, left), (_, other) in zip(ours, theirs, strict=True)
+    )
 
 
 def test_crops_want_a_resized_frame():

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from vidprune.layout import TokenGrid
+from vidprune.layout import Layout, Level, Pattern, TokenGrid
 
 # Kinds of module that every family counts apart: attention's products, and what is not in a block.
 ATTENTION, EMBEDDING, HEAD = "attention products", "embedding", "head"
@@ -26,7 +26,8 @@ def compiled_half(function: Callable[..., Any]) -> Callable[..., Any]:
 class Shape(Protocol):
     """What a configuration alone tells of a model: how its tokens lie and what its parts cost.
 
-    Costs are multiply-accumulates of one clip, by kind of module.
+    Costs are multiply-accumulates of one clip, by kind of module. Wherever tokens are counted, it
+    is those of the grid: a model's own tokens (class tokens) come on top and are never reduced.
     """
 
     @property
@@ -35,8 +36,13 @@ class Shape(Protocol):
         ...
 
     @property
+    def levels(self) -> tuple[Level, ...]:
+        """The grids that the blocks see, one after the other; plain ViTs have one."""
+        ...
+
+    @property
     def grid(self) -> TokenGrid:
-        """The token grid of a clip of the size that the model is configured for."""
+        """The token grid on which a clip of the configured size enters the first block."""
         ...
 
     @property
@@ -44,12 +50,21 @@ class Shape(Protocol):
         """(T, channels, height, width) of the clips that the model is configured for."""
         ...
 
+    @property
+    def prefix(self) -> int:
+        """How many tokens of its own the model puts before those of the grid."""
+        ...
+
+    def pattern(self, block: int) -> Pattern:
+        """How regular the tokens must be that attention in a block is given."""
+        ...
+
     def patches(self, pixel_values: Tensor) -> Tensor:
-        """The pixels of each token's tube, (B, N, t, P): t frames of P numbers."""
+        """The pixels of each token's tube, (B, N, t, P), time-major: t frames of P numbers."""
         ...
 
     def widths(self, block: int) -> tuple[int, int]:
-        """Channels of a token that enters a block, and of its head-mean key."""
+        """Channels of a token in a block, and of its head-mean key."""
         ...
 
     def embed_macs(self) -> dict[str, int]:
@@ -68,29 +83,44 @@ class Shape(Protocol):
         """What `feed_forward` costs over so many tokens."""
         ...
 
-    def classify_macs(self, tokens: int) -> dict[str, int]:
-        """What `classify` costs over so many tokens."""
+    def downsample_macs(self, level: int) -> dict[str, int]:
+        """What the way from a level to the next costs."""
+        ...
+
+    def head_macs(self, tokens: int) -> dict[str, int]:
+        """What `pool` and `classify` cost over so many tokens."""
         ...
 
 
 class Backbone(Shape, Protocol):
-    """A classifier seen as embed, attend, feed_forward and classify over its own modules.
+    """A model seen as embed, attend, feed_forward, pool and classify over its own modules.
 
     An adapter holds the model and nothing else: it is made anew wherever it is needed, adds no
     parameter and changes none. Run in turn with nothing dropped, its parts are the model's own
-    forward, bit for bit. Tokens are (B, N, C), time-major.
+    forward, bit for bit. Tokens are (B, P + N, C): the model's own P before those of the grid.
     """
+
+    @property
+    def fills(self) -> bool:
+        """Whether attention works on whole grids, so that `layout.source` must be known."""
+        ...
+
+    def places(self, device: torch.device) -> Tensor | None:
+        """The place (time-major) of each token as `embed` gives them, (N,) int64; None where
+        they are time-major already."""
+        ...
 
     def embed(self, pixel_values: Tensor) -> Tensor:
         """Pixels (B, T, 3, H, W), normalised, to tokens."""
         ...
 
     def attend(
-        self, block: int, tokens: Tensor, key_bias: Tensor | None = None
+        self, block: int, tokens: Tensor, layout: Layout, key_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The attention half of a block with its residual; also its normalised input.
 
-        `key_bias` (B, N) is added to every query's logits before the softmax; None is no bias.
+        `layout` says where the tokens lie. `key_bias` (B, P + N) is added to every query's logits
+        before the softmax; None is no bias.
         """
         ...
 
@@ -98,17 +128,31 @@ class Backbone(Shape, Protocol):
         """The keys, queries or values of a block, averaged over its heads, (B, N, d)."""
         ...
 
-    def attention_map(self, block: int, normalised: Tensor, key_bias: Tensor | None) -> Tensor:
-        """The attention weights of a block, averaged over its heads, (B, N, N) float32."""
+    def attention_map(
+        self, block: int, normalised: Tensor, layout: Layout, key_bias: Tensor | None
+    ) -> Tensor:
+        """The attention weights of a block, averaged over its heads, (B, P + N, P + N) float32."""
         ...
 
     def feed_forward(self, block: int, tokens: Tensor) -> Tensor:
         """The MLP half of a block with its residual."""
         ...
 
-    def classify(self, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The tokens that are left to logits (B, classes).
+    def downsample(self, level: int, tokens: Tensor) -> Tensor:
+        """The tokens of a whole level to those of the whole next one."""
+        ...
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """What the model's encoder gives as its last hidden state, (B, P + N, C)."""
+        ...
+
+    def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
+        """One vector per clip, (B, C).
 
         `weights` (B, N), summing to 1: how much each counts where tokens are averaged; None: alike.
         """
+        ...
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits (B, classes)."""
         ...

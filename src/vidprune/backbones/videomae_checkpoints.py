@@ -2,27 +2,44 @@
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import VideoMAEConfig
+
+from vidprune.backbones.refusals import CheckpointError as CheckpointError
 
 # LayerNorm's epsilon everywhere in the original code; transformers' defaults are 1e-12 and, for
 # the norm before the head, 1e-5.
 ORIGINAL_EPSILON = 1e-6
 
-# Width, blocks, heads; the MLP is four times as wide (Tong et al. 2022, Table 8).
-ARCHITECTURES = {
-    "vit_small_patch16_224": (384, 12, 6),
-    "vit_base_patch16_224": (768, 12, 12),
-    "vit_large_patch16_224": (1024, 24, 16),
-    "vit_huge_patch16_224": (1280, 32, 16),
+
+class Size(NamedTuple):
+    """What the published models differ in; `hidden` is the width of the MLP."""
+
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    patch: int = 16
+
+
+# Tong et al. 2022, Table 8; ViT-g is VideoMAE V2's (Wang et al. 2023, Section 3.3), whose file
+# layout is the same.
+SIZES = {
+    "vit_small_patch16_224": Size(384, 12, 6, 4 * 384),
+    "vit_base_patch16_224": Size(768, 12, 12, 4 * 768),
+    "vit_large_patch16_224": Size(1024, 24, 16, 4 * 1024),
+    "vit_huge_patch16_224": Size(1280, 32, 16, 4 * 1280),
+    "vit_giant_patch14_224": Size(1408, 40, 16, 6144, patch=14),
 }
+# For the commands that list names from here; `architectures` has those of every family.
+ARCHITECTURES = SIZES
 
 _PREFIXES = {
     "patch_embed.proj": "videomae.embeddings.patch_embeddings.projection",
+    "norm": "videomae.layernorm",
     "fc_norm": "fc_norm",
     "head": "classifier",
 }
@@ -52,40 +69,20 @@ def with_original_epsilon(config: VideoMAEConfig) -> VideoMAEConfig:
     return config
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be loaded as asked; the message names what is wrong with it."""
-
-
 def architecture(name: str, *, num_labels: int = 400) -> VideoMAEConfig:
-    """The configuration of one of `ARCHITECTURES`. Raises ValueError for another name."""
-    if name not in ARCHITECTURES:
-        raise ValueError(f"arch={name!r} is not known; choose one of {', '.join(ARCHITECTURES)}")
-    width, depth, heads = ARCHITECTURES[name]
+    """The configuration of one of `SIZES`. Raises ValueError for another name."""
+    if name not in SIZES:
+        raise ValueError(f"arch={name!r} is not known; choose one of {', '.join(SIZES)}")
+    size = SIZES[name]
     return VideoMAEConfig(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
+        patch_size=size.patch,
+        hidden_size=size.width,
+        num_hidden_layers=size.depth,
+        num_attention_heads=size.heads,
+        intermediate_size=size.hidden,
         layer_norm_eps=ORIGINAL_EPSILON,
         num_labels=num_labels,
     )
-
-
-def read_original(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.pth` or `.safetensors` file: under `module`, `model`, or bare.
-
-    Nothing in the file is executed. Raises CheckpointError where it holds no tensors by name.
-    """
-    state = _read(path)
-    for wrapper in ("module", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not state or not _all_tensors(state):
-        raise CheckpointError(
-            f"{path} holds no state dict (tensors by name, bare or under 'module' or 'model'); "
-            "give a VideoMAE checkpoint"
-        )
-    return dict(state)
 
 
 def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,19 +149,3 @@ def _what_it_is(state: Mapping[str, Tensor]) -> str:
         f"the checkpoint is not a VideoMAE classifier: blocks.0.attn.qkv.weight is missing, and "
         f"its names are such as {', '.join(names[:3])}"
     )
-
-
-def _read(path: Path) -> object:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # A broken file makes an unpickler raise almost anything.
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint of tensors ({type(error).__name__}); it is "
-            "broken or holds more than tensors, and nothing else is loaded; give a state dict"
-        ) from error
-
-
-def _all_tensors(state: Mapping[object, object]) -> bool:
-    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())

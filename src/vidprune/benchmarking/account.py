@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from vidprune.backbones.base import Backbone, Signal
 from vidprune.backbones.registry import adapt
 from vidprune.layout import Layout
-from vidprune.model import Pruned, run
+from vidprune.model import run
+from vidprune.pruned import Pruned
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals
 from vidprune.reducers.schedule import Stage
 
@@ -115,18 +116,30 @@ class _WatchedBackbone:
             return self._backbone.embed(pixel_values)
 
     def attend(
-        self, block: int, tokens: Tensor, key_bias: Tensor | None = None
+        self, block: int, tokens: Tensor, layout: Layout, key_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         with self._watch.book("block"):
-            return self._backbone.attend(block, tokens, key_bias)
+            return self._backbone.attend(block, tokens, layout, key_bias)
 
     def feed_forward(self, block: int, tokens: Tensor) -> Tensor:
         with self._watch.book("block"):
             return self._backbone.feed_forward(block, tokens)
 
-    def classify(self, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
+    def downsample(self, level: int, tokens: Tensor) -> Tensor:
+        with self._watch.book("block"):
+            return self._backbone.downsample(level, tokens)
+
+    def features(self, tokens: Tensor) -> Tensor:
         with self._watch.book("embedding"):
-            return self._backbone.classify(tokens, weights)
+            return self._backbone.features(tokens)
+
+    def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
+        with self._watch.book("embedding"):
+            return self._backbone.pool(features, weights)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        with self._watch.book("embedding"):
+            return self._backbone.classify(pooled)
 
     def patches(self, pixel_values: Tensor) -> Tensor:
         with self._watch.book("selection"):
@@ -136,9 +149,11 @@ class _WatchedBackbone:
         with self._watch.book("selection"):
             return self._backbone.head_mean(block, normalised, signal)
 
-    def attention_map(self, block: int, normalised: Tensor, key_bias: Tensor | None) -> Tensor:
+    def attention_map(
+        self, block: int, normalised: Tensor, layout: Layout, key_bias: Tensor | None
+    ) -> Tensor:
         with self._watch.book("selection"):
-            return self._backbone.attention_map(block, normalised, key_bias)
+            return self._backbone.attention_map(block, normalised, layout, key_bias)
 
 
 class _WatchedReducer:

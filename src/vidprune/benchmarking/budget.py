@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 from vidprune.backbones.checkpoints import resized
 from vidprune.backbones.registry import shape_of
 from vidprune.macs import costs
+from vidprune.planning import stages_for
 from vidprune.reducers.spec import describe, parse
 from vidprune.video.views import evenly_spaced
 
@@ -35,14 +36,11 @@ def _with_r(spec: str, r: int) -> str:
 
 def _cost(config: PreTrainedConfig, reducer: str) -> float | None:
     """GMACs per view, None where the reducer does not fit the model."""
-    reducer_ = parse(reducer)
-    shape = shape_of(config)
-    assert reducer_ is not None, "it has an r"
     try:
-        reducer_.plan(shape.depth, shape.grid)
+        stages_for(shape_of(config), parse(reducer))
     except ValueError:
         return None
-    return costs(config, reducer_).gmacs_per_view
+    return costs(config, reducer).gmacs_per_view
 
 
 def matched_frames(config: PreTrainedConfig, gmacs: float) -> int | None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from vidprune.backbones.registry import adapt
-from vidprune.model import Pruned, run
+from vidprune.model import run
+from vidprune.pruned import Pruned
 
 MODES = ("eager", "blocks", "graph")
 

@@ -21,7 +21,7 @@ from vidprune.benchmarking.measure import (
 )
 from vidprune.benchmarking.report import Speed
 from vidprune.macs import Costs, costs
-from vidprune.model import Pruned
+from vidprune.pruned import Pruned
 
 _WARM_UPS = 3
 _LEAST_ACCOUNTS, _MOST_ACCOUNTS = 3, 5

@@ -24,7 +24,7 @@ from vidprune.inference import (
     read_requests,
 )
 from vidprune.metrics import mean_probabilities
-from vidprune.model import PrunedOutput
+from vidprune.pruned import PrunedOutput
 from vidprune.video import Protocol
 
 PASSES = 3

@@ -62,7 +62,7 @@ def _protocol(
     """
     own = protocol_for(candidate.model, ViewOptions(protocol=name))
     same = row.setting.checkpoint == dense.setting.checkpoint
-    if not same or own.sampling != "dense":
+    if not same or own.sampling == "segment":
         return own
     return replace(own, stride=max(1, round(own.stride * dense.setting.frames / own.frames)))
 

@@ -12,7 +12,7 @@ from vidprune.environment import environment
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits, classify_with_each
 from vidprune.macs import gmacs_per_view
 from vidprune.metrics import Nearness, mean_probabilities, nearness
-from vidprune.model import Pruned
+from vidprune.pruned import Pruned
 from vidprune.reducers.spec import describe
 from vidprune.report import Agreement, AgreementRow
 

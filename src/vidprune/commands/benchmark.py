@@ -21,8 +21,8 @@ from vidprune.benchmarking.videos import over_videos
 from vidprune.environment import environment
 from vidprune.inference import Unreadable, best_device
 from vidprune.macs import costs
-from vidprune.model import prune
 from vidprune.prepare import DTYPES
+from vidprune.pruned import prune
 from vidprune.reducers.spec import NONE, describe, parse
 from vidprune.runs import write_atomically
 from vidprune.video import PROTOCOLS

@@ -16,10 +16,10 @@ from vidprune.commands.evaluate import evaluate
 from vidprune.demo.clips import write_clips
 from vidprune.inference import Classifier, clip_key
 from vidprune.metrics import divergence, mean_probabilities
-from vidprune.model import prune
 from vidprune.parallel import Process
 from vidprune.picture import Row, draw_kept
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 from vidprune.report import Demo, DemoRow, Report
 from vidprune.runs import RunFolder, write_atomically
 from vidprune.video import Sample, read_list, read_views

@@ -19,8 +19,8 @@ from vidprune.environment import environment, usable_cores
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
 from vidprune.macs import gmacs_per_view
 from vidprune.metrics import accuracy, mean_probabilities, rank_of
-from vidprune.model import Pruned
 from vidprune.parallel import Process
+from vidprune.pruned import Pruned
 from vidprune.reducers.spec import describe
 from vidprune.report import Progress, Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet

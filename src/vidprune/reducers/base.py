@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vidprune.layout import Layout, TokenGrid
+from vidprune.layout import Layout, Level, TokenGrid
 from vidprune.reducers.schedule import Stage
 
 Need = Literal[
@@ -84,4 +84,17 @@ class Reducer(Protocol):
 
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """Reduce tokens (B, N, C) to `stage.kept` per clip; each clip is judged alone."""
+        ...
+
+
+@runtime_checkable
+class LevelReducer(Reducer, Protocol):
+    """A reducer that also fits pyramids, whose levels each have a grid of their own."""
+
+    def plan_levels(self, levels: tuple[Level, ...]) -> tuple[Stage, ...]:
+        """The stages for a pyramid: at the end of each level but the last, on the tokens of the
+        next one.
+
+        Raises ValueError where the settings do not fit.
+        """
         ...

@@ -1,12 +1,12 @@
 """The plainest rule for video: the same places go in every frame, whatever they show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vidprune.layout import Layout, TokenGrid
+from vidprune.layout import Layout, Pattern, TokenGrid
 from vidprune.reducers.base import Need, Signals
 from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.dropping import Dropping, lowest
@@ -61,6 +61,11 @@ class Grid(Dropping):
     def groups_by_stage(self, grid: TokenGrid) -> tuple[int, ...]:
         """Every stage looks at single temporal positions."""
         return (grid.frames,) * self.num_stages
+
+    def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
+        """See `GroupSchedule.plan`; what stays are tubes."""
+        stages = super().plan(depth, grid)
+        return tuple(replace(stage, pattern=Pattern.TUBES) for stage in stages)
 
     def choose(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Tensor:
         """Keep `stage.kept` of tokens (B, N, C), the same places in every group."""

@@ -5,7 +5,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Literal
 
-from vidprune.layout import TokenGrid
+from vidprune.layout import Level, Pattern, TokenGrid
 
 SCHEDULES = ("decreasing", "constant", "increasing")
 Schedule = Literal["decreasing", "constant", "increasing"] | tuple[int, ...]
@@ -25,8 +25,9 @@ class Stage:
     consecutive groups of equal size, lose `drop` tokens each.
 
     `AFTER_ATTENTION` is between attention and MLP, after the attention's residual; `AFTER_BLOCK` is
-    on the block's output, after the MLP's residual. Where the number of tokens that go depends
-    on the clip, `drop` is the least.
+    on the block's output, after the MLP's residual, and at the end of a pyramid's level after
+    its tokens have merged. Where the number of tokens that go depends on the clip, `drop` is the
+    least. `pattern`: how regular what stays is.
     """
 
     index: int
@@ -35,6 +36,7 @@ class Stage:
     entering: int
     drop: int
     place: Place = Place.AFTER_BLOCK
+    pattern: Pattern = Pattern.FREE
 
     @property
     def group_size(self) -> int:
@@ -97,12 +99,61 @@ def plan_stages(
     A group of s temporal positions loses s times the drop per position, rounded down.
     Raises ValueError where a group would not keep at least one token.
     """
-    stages, entering = [], grid.tokens
+    stages, entering, by_frame = [], grid.tokens, Pattern.PER_FRAME
     for index, (block, groups) in enumerate(zip(blocks, groups_by_stage, strict=True)):
         drop = int(drops[index] * Fraction(grid.frames, groups))
-        stage = Stage(index=index, block=block, groups=groups, entering=entering, drop=drop)
+        if drop and groups != grid.frames:
+            by_frame = Pattern.FREE
+        stage = Stage(
+            index=index, block=block, groups=groups, entering=entering, drop=drop, pattern=by_frame
+        )
         _check_fits(stage)
         entering = stage.kept
+        if drop:
+            stages.append(stage)
+    return tuple(stages)
+
+
+def drops_per_level(r: int, schedule: Schedule, levels: int) -> tuple[int, ...]:
+    """Tokens dropped per frame of each level's grid but the first's: r, 1.5 r / 4, 2 r / 16, ...
+
+    A level has a quarter of the places of the one before it, of which the decreasing schedule
+    takes the share r, 1.5 r, 2 r (the paper's VideoSwin: 256, 96, 32), rounded down; an explicit
+    schedule is taken as it stands. Raises ValueError for another schedule.
+    """
+    if not isinstance(schedule, str):
+        if len(schedule) != levels - 1:
+            raise ValueError(
+                f"schedule={schedule} lists {len(schedule)} numbers, but the model's tokens merge "
+                f"{levels - 1} times; give one number for each, such as (256, 96, 32)"
+            )
+        return schedule
+    if schedule != "decreasing":
+        raise ValueError(
+            f"schedule={schedule!r} has no meaning for a model whose tokens merge; leave it out, "
+            "or list the tokens dropped per frame after each merging, such as (256, 96, 32)"
+        )
+    return tuple(int(Fraction(r * (2 + index), 2 * 4**index)) for index in range(levels - 1))
+
+
+def plan_levels(levels: tuple[Level, ...], drops: tuple[int, ...]) -> tuple[Stage, ...]:
+    """A stage at the end of each level but the last, by the frames of the level that follows.
+
+    Raises ValueError where a frame would not keep at least one token.
+    """
+    stages, block = [], 0
+    for index, (level, drop) in enumerate(zip(levels[:-1], drops, strict=True)):
+        block += level.blocks
+        grid = levels[index + 1].grid
+        stage = Stage(
+            index=index,
+            block=block - 1,
+            groups=grid.frames,
+            entering=grid.tokens,
+            drop=drop,
+            pattern=Pattern.PER_FRAME,
+        )
+        _check_fits(stage)
         if drop:
             stages.append(stage)
     return tuple(stages)
@@ -205,6 +256,24 @@ class GroupSchedule:
         return plan_stages(
             blocks=blocks, groups_by_stage=self.groups_by_stage(grid), grid=grid, drops=drops
         )
+
+    def plan_levels(self, levels: tuple[Level, ...]) -> tuple[Stage, ...]:
+        """Stages for a pyramid, as many as its tokens merge; see `drops_per_level`.
+
+        Raises ValueError where a setting has no meaning there or a frame cannot lose as many.
+        """
+        if self.blocks is not None:
+            raise ValueError(
+                f"blocks={self.blocks} cannot be chosen in a model whose tokens merge: it is where "
+                "they do that some go; leave blocks out"
+            )
+        if self.stages is not None and self.stages != len(levels) - 1:
+            raise ValueError(
+                f"stages={self.stages} does not fit a model whose tokens merge {len(levels) - 1} "
+                "times, each time with a stage; leave stages out"
+            )
+        drops = drops_per_level(self.r or 0, self.schedule, len(levels))
+        return plan_levels(levels, drops)
 
 
 def whole_numbers(name: str, value: object) -> tuple[int, ...]:

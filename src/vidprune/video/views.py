@@ -2,15 +2,18 @@
 
 A view is one clip of `frames` frames in one square crop. A protocol names `segments` clips
 along time and `crops` squares along the longer side; its views are all pairs (segment, crop),
-crops varying fastest. The two ways to sample are those of VideoMAE's evaluation:
+crops varying fastest. Of the three ways to sample, dense and segment are VideoMAE's:
 
 - *dense* (Kinetics, UCF101, HMDB51): every `stride`-th frame of the whole video, the last one
   repeated until there are at least `frames` of them; segments are runs of `frames` of these,
   spread evenly from the first possible start to the last.
 - *segment* (Something-Something): the video is divided into `frames` equal parts ("ticks"),
   and every clip takes one frame from each part, so that it spans the whole video.
+- *centred* (VideoSwin): a clip is `frames` frames, `stride` apart; the possible first frames are
+  divided into equal parts, and each clip starts in the middle of its part. A video that is too
+  short starts again from its first frame.
 
-What the release leaves open is one segment or one crop, where it would divide by zero: one
+What VideoMAE's release leaves open is one segment or one crop, where it would divide by zero: one
 segment is the middle one, one crop is the centre.
 """
 
@@ -22,12 +25,13 @@ __all__ = [
     "PROTOCOLS",
     "Protocol",
     "Sampling",
+    "centred_indices",
     "crop_offsets",
     "dense_indices",
     "segment_indices",
 ]
 
-Sampling = Literal["dense", "segment"]
+Sampling = Literal["dense", "segment", "centred"]
 
 
 def evenly_spaced(room: int, count: int) -> tuple[int, ...]:
@@ -76,6 +80,26 @@ def segment_indices(num_frames: int, *, segments: int, frames: int) -> tuple[tup
     return tuple(tuple(ordered[k::segments]) for k in range(segments))
 
 
+def centred_indices(
+    num_frames: int, *, segments: int, frames: int, stride: int
+) -> tuple[tuple[int, ...], ...]:
+    """Return the frame indices of each segment, as mmaction2 samples them for a test.
+
+    A clip takes up `frames` * `stride` frames, those after its last index included, which leaves
+    `num_frames` - `frames` * `stride` + 1 possible starts; segment k of S starts (k + 1/2) / S of
+    the way through them, rounded down. In a video shorter than that every segment starts at 0,
+    and indices beyond the end are taken modulo `num_frames`.
+
+    Raises ValueError where `num_frames` is less than 1.
+    """
+    _check_num_frames(num_frames)
+    share = max(num_frames - frames * stride + 1, 0) / segments
+    starts = [int(k * share + share / 2) for k in range(segments)]
+    return tuple(
+        tuple((start + x * stride) % num_frames for x in range(frames)) for start in starts
+    )
+
+
 def crop_offsets(height: int, width: int, *, size: int, crops: int) -> tuple[tuple[int, int], ...]:
     """Return (top, left) of each `size`-square crop of a `height` x `width` frame.
 
@@ -97,9 +121,10 @@ def crop_offsets(height: int, width: int, *, size: int, crops: int) -> tuple[tup
 class Protocol:
     """How a video is sampled into views; make variants with `dataclasses.replace`.
 
-    `sampling` is "dense" or "segment"; `segments` clips in time by `crops` crops in space;
-    `frames` per clip; `stride`, in frames, between neighbours of a dense clip (1 for segment
-    sampling, which has none); `size`, in pixels, of the square crop and of the shorter side.
+    `sampling` is "dense", "segment" or "centred"; `segments` clips in time by `crops` crops in
+    space; `frames` per clip; `stride`, in frames, between neighbours of a dense or centred clip (1
+    for segment sampling, which has none); `size`, in pixels, of the square crop and of the shorter
+    side.
 
     Raises ValueError where a value is outside these rules.
     """
@@ -114,15 +139,16 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.sampling not in get_args(Sampling):
             raise ValueError(
-                f"sampling is {self.sampling!r}, but must be 'dense' (every stride-th frame) or "
-                f"'segment' (one frame from each equal part of the video)"
+                f"sampling is {self.sampling!r}, but must be 'dense' (every stride-th frame), "
+                f"'segment' (one frame from each equal part of the video) or 'centred' (a run of "
+                f"every stride-th frame in the middle of each equal part)"
             )
         for name in ("segments", "crops", "frames", "stride", "size"):
             _check_count(name, getattr(self, name))
         if self.sampling == "segment" and self.stride != 1:
             raise ValueError(
                 f"stride is {self.stride}, but segment sampling spans the whole video and has no "
-                f"stride; leave it at 1, or choose sampling='dense'"
+                f"stride; leave it at 1, or choose sampling='dense' or 'centred'"
             )
 
     @property
@@ -137,9 +163,8 @@ class Protocol:
         """
         if self.sampling == "segment":
             return segment_indices(num_frames, segments=self.segments, frames=self.frames)
-        return dense_indices(
-            num_frames, segments=self.segments, frames=self.frames, stride=self.stride
-        )
+        strided = centred_indices if self.sampling == "centred" else dense_indices
+        return strided(num_frames, segments=self.segments, frames=self.frames, stride=self.stride)
 
     def needed(self, num_frames: int) -> tuple[int, ...]:
         """Return the frame indices that any view needs, each once, in rising order.
@@ -169,10 +194,17 @@ def _check_count(name: str, value: object) -> None:
 # k400 and ssv2 are the protocols of the released checkpoints. VideoMAE's script for UCF101
 # evaluates like Kinetics. For HMDB51 VideoMAE published neither script nor checkpoint; the
 # preset is that of a public descendant's script (EVEREST: stride 2, 10 clips x 3 crops).
+# videoswin-k400 is the test configuration of VideoSwin's release; videoswin-ssv2 is the same rule
+# with one clip. For Something-Something the release's own configuration has `frame_uniform`, which
+# spreads the 32 frames over the whole video; sampling="segment" is within a frame of that. Its
+# crops (mmaction2's ThreeCrop, on a longer side rounded to nearest, not down) are within a pixel
+# of `crop_offsets`.
 PROTOCOLS: dict[str, Protocol] = {
     "k400": Protocol(sampling="dense", segments=5, crops=3, stride=4),
     "ssv2": Protocol(sampling="segment", segments=2, crops=3),
     "ucf101": Protocol(sampling="dense", segments=5, crops=3, stride=4),
     "hmdb51": Protocol(sampling="dense", segments=10, crops=3, stride=2),
+    "videoswin-k400": Protocol(sampling="centred", segments=4, crops=3, frames=32, stride=2),
+    "videoswin-ssv2": Protocol(sampling="centred", segments=1, crops=3, frames=32, stride=2),
     "single": Protocol(sampling="dense", segments=1, crops=1, stride=4),
 }

@@ -1,0 +1,217 @@
+"""VideoSwin seen as a backbone: a pyramid of grids, attention in shifted windows.
+
+Tokens go where patches merge (Ding et al. 2023, Section 4.1, and Note [patch merging over gaps] in
+`model`). From then on linear layers and norms see the kept tokens alone; in window attention a
+dropped place holds the query, key and value of its nearest kept token, and what is computed there
+is discarded. Similarity is taken from the keys of the level's last block.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vidprune.backbones.attention import fused_head_mean
+from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, Signal, compiled_half
+from vidprune.backbones.videoswin_model import level_grids
+from vidprune.backbones.vit import pair, weighted_mean
+from vidprune.backbones.window_attention import attend_filled, attend_whole
+from vidprune.backbones.windows import Cut, Triple
+from vidprune.layout import Layout, Level, Pattern, TokenGrid
+
+_THIRDS: dict[Signal, int] = {"queries": 0, "keys": 1, "values": 2}
+
+
+@dataclass(frozen=True)
+class VideoSwinShape:
+    """`Shape` of a configuration; `has_head` says whether a classifier's head comes on top."""
+
+    config: Any
+    has_head: bool = True
+    prefix: ClassVar[int] = 0
+
+    @property
+    def depth(self) -> int:
+        """Blocks of all levels."""
+        return sum(self.config.depths)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """One per stage of the model."""
+        grids = level_grids(self.config)
+        return tuple(
+            Level(grid=grid, blocks=blocks)
+            for grid, blocks in zip(grids, self.config.depths, strict=True)
+        )
+
+    @property
+    def grid(self) -> TokenGrid:
+        """That of the first level."""
+        return self.levels[0].grid
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, channels, height, width) of the configured clips."""
+        config = self.config
+        return (config.num_frames, config.num_channels, *pair(config.image_size))
+
+    def pattern(self, block: int) -> Pattern:
+        """As many in every frame, so that places are filled from within their frame."""
+        return Pattern.PER_FRAME
+
+    def patches(self, pixel_values: Tensor) -> Tensor:
+        """Never asked for: who judges pixels acts before the first block, where none may go."""
+        raise AssertionError("refused when the reducer is planned")
+
+    def at(self, block: int) -> tuple[int, int]:
+        """The level that a block belongs to, and its number there."""
+        ends = list(accumulate(self.config.depths))
+        level = next(level for level, end in enumerate(ends) if block < end)
+        return level, block - (ends[level] - self.config.depths[level])
+
+    def widths(self, block: int) -> tuple[int, int]:
+        """Double from level to level; a head stays as wide."""
+        level, _ = self.at(block)
+        width = self.config.embed_dim * 2**level
+        return width, width // self.config.num_heads[level]
+
+    def cut(self, block: int) -> Cut:
+        """How a block cuts its grid into windows."""
+        level, number = self.at(block)
+        frames, rows, columns = self.config.window_size
+        shift: Triple = (frames // 2, rows // 2, columns // 2) if number % 2 else (0, 0, 0)
+        grid = self.levels[level].grid
+        return Cut(grid=grid, window=(frames, rows, columns), shift=shift)
+
+    def embed_macs(self) -> dict[str, int]:
+        """One projection of every tube."""
+        frames, height, width = self.config.patch_size
+        pixels = self.config.num_channels * frames * height * width
+        return {EMBEDDING: self.grid.tokens * pixels * self.config.embed_dim}
+
+    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
+        """Projections of the kept tokens; products within all windows, gaps filled."""
+        width, cut = self.widths(block)[0], self.cut(block)
+        # One more is projected where windows reach over the grid: what padding holds.
+        projections = 3 * (tokens + cut.padded) * width**2 + tokens * width**2
+        products = 2 * cut.windows * cut.places_per_window**2 * width
+        return {"attention projections": projections, ATTENTION: products}
+
+    def attention_map_macs(self, block: int, tokens: int) -> int:
+        """Never asked for, as `attention_map` is."""
+        raise AssertionError("refused when the reducer is planned")
+
+    def feed_forward_macs(self, block: int, tokens: int) -> dict[str, int]:
+        """Two linear layers."""
+        width = self.widths(block)[0]
+        return {"mlp": 2 * tokens * width * int(width * self.config.mlp_ratio)}
+
+    def downsample_macs(self, level: int) -> dict[str, int]:
+        """Four tokens of the whole grid to one of twice the width."""
+        width = self.config.embed_dim * 2**level
+        return {"patch merging": self.levels[level + 1].grid.tokens * 8 * width**2}
+
+    def head_macs(self, tokens: int) -> dict[str, int]:
+        """The linear head, where there is one."""
+        return {HEAD: self.config.hidden_size * self.config.num_labels if self.has_head else 0}
+
+
+def _attend_whole(layer: Any, tokens: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
+    normalised = layer.norm1(tokens)
+    mixed = attend_whole(layer.attention, normalised, cut)
+    return tokens + layer.drop_path(mixed), normalised
+
+
+def _attend_filled(
+    layer: Any, tokens: Tensor, source: Tensor, origin: Tensor, cut: Cut
+) -> tuple[Tensor, Tensor]:
+    normalised = layer.norm1(tokens)
+    mixed = attend_filled(layer.attention, normalised, source, origin, cut)
+    return tokens + layer.drop_path(mixed), normalised
+
+
+def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
+    output: Tensor = layer.feed_forward(tokens)
+    return output
+
+
+@dataclass(frozen=True)
+class VideoSwinBackbone(VideoSwinShape):
+    """`Backbone` over VideoSwin's own modules. With `compiled` the halves of its blocks run
+    compiled."""
+
+    model: Any = None
+    compiled: bool = False
+    fills: ClassVar[bool] = True
+
+    @property
+    def encoder(self) -> Any:
+        """The bare model, which a classifier holds."""
+        return getattr(self.model, "videoswin", self.model)
+
+    def layer(self, block: int) -> Any:
+        """Our VideoSwinBlock."""
+        level, number = self.at(block)
+        return self.encoder.stages[level].blocks[number]
+
+    def places(self, device: torch.device) -> Tensor | None:
+        """Time-major."""
+        return None
+
+    def embed(self, pixel_values: Tensor) -> Tensor:
+        """Tubes projected and normed."""
+        tokens: Tensor = self.encoder.patch_embed(pixel_values)[0]
+        return tokens
+
+    def attend(
+        self, block: int, tokens: Tensor, layout: Layout, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attention in windows with its residual, gaps filled where there are any."""
+        assert key_bias is None, "refused when the reducer is planned"
+        layer, cut = self.layer(block), self.cut(block)
+        if layout.source is None:
+            return self._half(_attend_whole)(layer, tokens, cut)
+        return self._half(_attend_filled)(layer, tokens, layout.source, layout.origin, cut)
+
+    def head_mean(self, block: int, normalised: Tensor, signal: Signal) -> Tensor:
+        """Mean over heads of one third of what the layer projects."""
+        heads = self.config.num_heads[self.at(block)[0]]
+        qkv = self.layer(block).attention.qkv
+        return fused_head_mean(qkv, normalised, heads, _THIRDS[signal])
+
+    def attention_map(
+        self, block: int, normalised: Tensor, layout: Layout, key_bias: Tensor | None
+    ) -> Tensor:
+        """Never asked for: who needs it takes any tokens, which windows cannot do without."""
+        raise AssertionError("refused when the reducer is planned")
+
+    def feed_forward(self, block: int, tokens: Tensor) -> Tensor:
+        """The MLP with its residual."""
+        return self._half(_feed_forward)(self.layer(block), tokens)
+
+    def downsample(self, level: int, tokens: Tensor) -> Tensor:
+        """Patch merging, over the whole grid."""
+        merge = self.encoder.stages[level].downsample
+        merged: Tensor = merge(tokens, self.levels[level].grid)[0]
+        return merged
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """Normed."""
+        normed: Tensor = self.encoder.norm(tokens)
+        return normed
+
+    def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean over the tokens that are left."""
+        mean = weighted_mean(features, weights)
+        dropout = getattr(self.model, "dropout", None)
+        return mean if dropout is None else dropout(mean)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """The linear head."""
+        logits: Tensor = self.model.classifier(pooled)
+        return logits
+
+    def _half(self, function: Any) -> Any:
+        return compiled_half(function) if self.compiled else function

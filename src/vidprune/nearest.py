@@ -1,0 +1,52 @@
+"""Which of the tokens that stayed is nearest to each place of the grid."""
+
+import torch
+from torch import Tensor
+
+from vidprune.layout import TokenGrid
+
+
+def nearest(origin: Tensor, grid: TokenGrid, *, valid: Tensor | None = None) -> Tensor:
+    """For every place of the grid the live token that lies nearest to it, (B, N) int64.
+
+    `origin` (B, K) int64: the tokens' places, flat and time-major; `valid` (B, K): False for
+    padding. Nearest in time, row and column, each counted in tokens; of equally near ones the
+    earlier place counts. A place that has its own token is its own nearest.
+    """
+    squares = sum(
+        (everywhere[:, None] - theirs[:, None, :]) ** 2
+        for everywhere, theirs in zip(
+            _coordinates(torch.arange(grid.tokens, device=origin.device), grid),
+            _coordinates(origin, grid),
+            strict=True,
+        )
+    )
+    # The place itself breaks ties, so that the order in which tokens are kept does not matter.
+    ranked = squares * grid.tokens + origin[:, None, :]
+    if valid is not None:
+        ranked = ranked.masked_fill(~valid[:, None], torch.iinfo(torch.int64).max)
+    return ranked.argmin(-1)
+
+
+def nearest_in_frame(origin: Tensor, grid: TokenGrid) -> Tensor:
+    """As `nearest`, but within each temporal position, which holds as many live tokens as any
+    other; `origin` (B, K) stands in temporal order. Result (B, N) int64."""
+    per_frame = origin.shape[1] // grid.frames
+    inside = (origin % grid.tokens_per_frame).unflatten(1, (grid.frames, per_frame))
+    ranked = _ranked_within(grid, origin.device)[inside]
+    starts = torch.arange(grid.frames, device=origin.device)[:, None] * per_frame
+    return (ranked.argmin(2) + starts).flatten(1)
+
+
+def _ranked_within(grid: TokenGrid, device: torch.device) -> Tensor:
+    """How far two places of a frame are apart, with ties broken by the first, (n, n) int32."""
+    places = torch.arange(grid.tokens_per_frame, device=device)
+    rows, columns = places // grid.columns, places % grid.columns
+    squares = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
+    return (squares * grid.tokens_per_frame + places[:, None]).int()
+
+
+def _coordinates(places: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor, Tensor]:
+    """Frame, row and column of flat places."""
+    inside = places % grid.tokens_per_frame
+    return places // grid.tokens_per_frame, inside // grid.columns, inside % grid.columns

@@ -1,0 +1,61 @@
+"""A reducer's stages for a model, or the reason why it cannot carry them."""
+
+from collections.abc import Sequence
+
+from vidprune.backbones.base import Shape
+from vidprune.layout import Pattern
+from vidprune.reducers.base import LevelReducer, Reducer
+from vidprune.reducers.schedule import Place, Stage
+from vidprune.reducers.spec import describe
+
+_NEEDED = {
+    Pattern.PER_FRAME: "attends within frames, and needs as many tokens in each: choose grid, or "
+    "one stage by frames, such as sta:r=64,stages=1",
+    Pattern.TUBES: "attends along time at each place, and needs the same places in every frame: "
+    "choose grid, which keeps tubes",
+}
+
+
+def stages_for(shape: Shape, reducer: Reducer | None) -> tuple[Stage, ...]:
+    """Where and how much `reducer` takes from a model of that shape; nothing for None.
+
+    Raises ValueError where its settings do not fit, or where the model's attention cannot do
+    without the tokens that it would drop.
+    """
+    if reducer is None:
+        return ()
+    if len(shape.levels) == 1:
+        stages = reducer.plan(shape.depth, shape.grid)
+    elif isinstance(reducer, LevelReducer) and "proportional_attention" not in reducer.needs:
+        stages = reducer.plan_levels(shape.levels)
+    else:
+        stages = _of_one_level(shape, reducer)
+    for stage in stages:
+        _check_carried(shape, reducer, stage)
+    return stages
+
+
+def _of_one_level(shape: Shape, reducer: Reducer) -> tuple[Stage, ...]:
+    """What a reducer that knows one grid only asks of a pyramid: nothing, or too much."""
+    if not reducer.plan(shape.depth, shape.grid):
+        return ()
+    raise ValueError(
+        f"{describe(reducer)} does not fit a model that merges its tokens between levels and "
+        "attends in windows, whose places must all be filled alike; choose sta, random or grid, "
+        "without proportional attention"
+    )
+
+
+def _check_carried(shape: Shape, reducer: Reducer, stage: Stage) -> None:
+    """Every later block's attention must take what a stage leaves."""
+    later = _attended_after(stage, shape.depth)
+    needed = max((shape.pattern(block) for block in later), default=Pattern.FREE)
+    if stage.pattern < needed:
+        raise ValueError(
+            f"{describe(reducer)} does not fit this model, which {_NEEDED[needed]} (its stage "
+            f"{stage.place.value} block {stage.block} would leave others)"
+        )
+
+
+def _attended_after(stage: Stage, depth: int) -> Sequence[int]:
+    return range(stage.block + (stage.place is not Place.BEFORE_BLOCK), depth)

@@ -1,0 +1,220 @@
+"""The pruned model: a reducer, its plan and the forward loop laid over a model's own class."""
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+
+from vidprune.backbones.base import Backbone
+from vidprune.backbones.registry import adapt
+from vidprune.filling import FILLINGS, Filling, sources, spread
+from vidprune.merging import pooling_weights
+from vidprune.model import Encoded, Trace, encode, run
+from vidprune.planning import stages_for
+from vidprune.reducers.base import Reducer
+from vidprune.reducers.schedule import Stage
+from vidprune.reducers.spec import parse
+
+_LOSS_ARGUMENTS = {"num_items_in_batch"}
+# By which name the families take their pixels.
+_PIXELS = ("pixel_values", "pixel_values_videos")
+
+
+@dataclass
+class PrunedOutput(ImageClassifierOutput):
+    """A Hugging Face classifier output; `trace` is there when it was asked for."""
+
+    trace: Trace | None = None
+
+
+@dataclass
+class PrunedFeatures(BaseModelOutputWithPooling):
+    """What an encoder without a head gives.
+
+    `last_hidden_state` (B, P + K, C): the model's own tokens, then the survivors; `pooler_output`
+    (B, C): one vector per clip; `dense_features` (B, N, C), on request: a feature for every place
+    of the grid, time-major, the model's own tokens left out; `trace`, on request.
+    """
+
+    dense_features: Tensor | None = None
+    trace: Trace | None = None
+
+
+class Pruned(PreTrainedModel):
+    """What `prune` lays over a model's own class: the reducer, its plan and the forward loop."""
+
+    # Kept out of the registered modules: the weights are shared, not held twice.
+    dense: PreTrainedModel
+    # The class may also be loaded by itself (`from_pretrained`), and is dense then.
+    reducer: Reducer | None = None
+    stages: tuple[Stage, ...] = ()
+
+    def _clips(self, pixel_values: Tensor | None, kwargs: dict[str, Any]) -> Tensor:
+        """The pixels, by whichever name they came; leave in `kwargs` what the loss takes."""
+        videos = kwargs.pop("pixel_values_videos", None)
+        if (pixel_values is None) == (videos is None):
+            raise TypeError(f"give the clips once, as {' or as '.join(_PIXELS)}")
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.pop(name, None) or getattr(self.config, name, False):
+                raise ValueError(
+                    f"{name}=True is not offered by a pruned model, whose blocks see different "
+                    "tokens; ask unprune(model) for it, or use return_trace=True"
+                )
+        if kwargs.pop("skip_predictor", True) is not True:
+            raise ValueError("skip_predictor=False is not offered: the encoder alone is pruned")
+        if unknown := kwargs.keys() - _LOSS_ARGUMENTS:
+            raise TypeError(f"a pruned model takes no argument {', '.join(sorted(unknown))}")
+        given = videos if pixel_values is None else pixel_values
+        assert given is not None, "one of the two was given"
+        _check_clips(given, adapt(self).clip_shape)
+        return given
+
+    def _finished(self, output: Any, return_dict: bool | None) -> Any:
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is made at run time: copies and pickles are pruned anew from the dense model.
+        return prune, (self.dense, self.reducer), {"training": self.training}
+
+
+class PrunedClassifier(Pruned):
+    """The forward of a model with a head."""
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        clip_keys: Tensor | None = None,
+        return_trace: bool = False,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> PrunedOutput | tuple[Any, ...]:
+        """Classify clips.
+
+        `pixel_values` (B, T, 3, H, W): normalised; `pixel_values_videos` is another name for it.
+        `labels` (B,): adds `loss`. `clip_keys` (B,) int64: seeds random draws per clip; by default
+        taken from the pixels. `return_trace` adds `trace`: which tokens stayed.
+        """
+        clips = self._clips(pixel_values, kwargs)
+        logits, trace = run(adapt(self), self.reducer, self.stages, clips, clip_keys)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+        output = PrunedOutput(loss=loss, logits=logits, trace=trace if return_trace else None)
+        return self._finished(output, return_dict)
+
+
+class PrunedEncoder(Pruned):
+    """The forward of a model without a head."""
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        *,
+        clip_keys: Tensor | None = None,
+        dense: Filling | None = None,
+        return_trace: bool = False,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> PrunedFeatures | tuple[Any, ...]:
+        """Embed clips.
+
+        `pixel_values` (B, T, 3, H, W): normalised; `pixel_values_videos` is another name for it.
+        `dense` adds `dense_features`, in which a dropped place takes the feature of the survivor
+        that lies "nearest", or of the "owner" that its token was folded into. `clip_keys` (B,)
+        int64: seeds random draws per clip; by default taken from the pixels. `return_trace` adds
+        `trace`: which tokens stayed.
+
+        Raises ValueError for dense="owner" where the reducer folds nothing.
+        """
+        if dense is not None and dense not in FILLINGS:
+            raise ValueError(f"dense={dense!r} is not known; choose one of {', '.join(FILLINGS)}")
+        backbone, clips = adapt(self), self._clips(pixel_values, kwargs)
+        encoded = encode(backbone, self.reducer, self.stages, clips, clip_keys)
+        features = backbone.features(encoded.tokens)
+        pooled = backbone.pool(features, pooling_weights(encoded.layout))
+        output = PrunedFeatures(
+            last_hidden_state=features,
+            pooler_output=pooled,
+            dense_features=None if dense is None else _on_grid(backbone, features, encoded, dense),
+            trace=encoded.trace if return_trace else None,
+        )
+        return self._finished(output, return_dict)
+
+
+def _on_grid(backbone: Backbone, features: Tensor, encoded: Encoded, dense: Filling) -> Tensor:
+    """A feature for every place of the grid, (B, N, C)."""
+    if features.shape[0] != encoded.tokens.shape[0]:
+        # Of a model whose frames do not see each other, frame by frame.
+        batch, frames = encoded.tokens.shape[0], encoded.layout.grid.frames
+        own = features.unflatten(0, (batch, frames))[:, :, 1:].flatten(1, 2)
+    else:
+        own = features[:, backbone.prefix :]
+    if encoded.stages == 0 and encoded.layout.time_major:
+        return own
+    return spread(own, sources(encoded.layout, encoded.owners, encoded.stages, dense))
+
+
+def _check_clips(pixel_values: Tensor, clip_shape: tuple[int, ...]) -> None:
+    if tuple(pixel_values.shape[1:]) != clip_shape:
+        raise ValueError(
+            f"pixel_values has the shape {tuple(pixel_values.shape)}, but the model takes (batch, "
+            f"{', '.join(map(str, clip_shape))}): batch, frames, channels, height, width; sample "
+            "the clips so, or load the model with other frames= and size="
+        )
+
+
+def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedModel:
+    """The same model with tokens dropped between its blocks.
+
+    `reducer`: for example `STA(r=64)`, its text `"sta:r=64"`, or None. What comes back is an
+    instance of the model's own class (so it goes wherever that goes), shares its weights, takes
+    `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back. A model
+    without a head gives features (see `PrunedFeatures`), one with a head gives logits.
+    Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
+    `.train()` on either reach both. `save_pretrained` saves the dense model, without the reducer.
+
+    Raises TypeError for a model that no backbone adapter knows or that is spread over devices, and
+    for what is no reducer; ValueError where the reducer does not fit the model.
+    """
+    reducer = parse(reducer) if isinstance(reducer, str) else reducer
+    if isinstance(reducer, type) or not (reducer is None or isinstance(reducer, Reducer)):
+        raise TypeError(
+            f"reducer={reducer!r} is no reducer; give one with its settings, such as STA(r=64), "
+            'its text, such as "sta:r=64", or None'
+        )
+    dense = unprune(model)
+    if len(set(getattr(dense, "hf_device_map", {}).values())) > 1:
+        raise TypeError("model is spread over several devices (device_map); load it onto one")
+    backbone = adapt(dense)
+    stages = stages_for(backbone, reducer)
+    kind = _pruned_class(type(dense), backbone.has_head)  # type: ignore[arg-type]
+    pruned: PreTrainedModel = kind.__new__(kind)
+    for name, value in vars(dense).items():
+        # Weights and modules are shared; the tables that hold them, and those of hooks, are not.
+        pruned.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
+    for name in ("forward", "_compiled_call_impl"):
+        # Laid over the dense model's own forward, by accelerate or `model.compile()`.
+        pruned.__dict__.pop(name, None)
+    pruned.__dict__.update(dense=dense, reducer=reducer, stages=stages)
+    return pruned
+
+
+def unprune(model: PreTrainedModel) -> PreTrainedModel:
+    """The original model under a pruned one; any other model is handed back as it is."""
+    return model.dense if isinstance(model, Pruned) and hasattr(model, "dense") else model
+
+
+@cache
+def _pruned_class(kind: type, has_head: bool) -> Any:
+    """`kind` with the pruned forward. It keeps its name, by which pipelines know models."""
+    if issubclass(kind, Pruned):
+        return kind
+    forward = PrunedClassifier if has_head else PrunedEncoder
+    return type(kind.__name__, (forward, kind), {"__doc__": forward.__doc__})
