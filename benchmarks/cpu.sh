@@ -3,17 +3,17 @@
 #
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
-# Parts: target (one thread on one core, against the bound); r32, r48, r64, r96 (ViT-S and B, fp32
-# and bf16, batch 1 and 8: every reducer at the arithmetic of STA with that r); all. Nothing else
-# should run on the machine.
+# Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
+# filled); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: every reducer at the
+# arithmetic of STA with that r); all. Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in target r64 r32 r96 r48; do "$0" "$part" "${@:2}"; done
+    for part in target videoswin r64 r32 r96 r48; do "$0" "$part" "${@:2}"; done
     exit
 fi
-part="${1:?a part: target, r32, r48, r64, r96, all}"
+part="${1:?a part: target, videoswin, r32, r48, r64, r96, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -29,6 +29,12 @@ target)
         run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 --against random \
             --no-alternatives --batch-size 8 --threads 1 --repeats 7 "${@:2}"
     done ;;
+videoswin)
+    for size in t b; do
+        run "videoswin-swin3d_$size" --model "swin3d_$size" --no-alternatives --batch-size 1 \
+            --reducer sta:r=256 sta:r=256,gaps=filled sta:r=320 sta:r=320,gaps=filled random:r=256 \
+            random:r=320 --threads 2 --repeats 7 "${@:2}"
+    done ;;
 r32 | r48 | r64 | r96)
     for setting in small-bf16-1 base-bf16-1 small-fp32-1 base-fp32-1 \
         small-bf16-8 base-bf16-8 small-fp32-8 base-fp32-8; do
@@ -39,6 +45,6 @@ r32 | r48 | r64 | r96)
             --batch-size "$batch" --threads 2 --repeats "$((batch == 1 ? 7 : 3))" "${@:2}"
     done ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, r32, r48, r64, r96 or all" >&2
+    echo "cpu.sh: no part is called $part; choose target, videoswin, r32, r48, r64, r96 or all" >&2
     exit 2 ;;
 esac

@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vidprune.backbones.videomae_checkpoints import architecture
+from vidprune.backbones.architectures import architecture
 from vidprune.benchmarking.report import Benchmark
 from vidprune.benchmarking.table import speed_table, taken_on
 from vidprune.macs import costs
@@ -160,6 +160,44 @@ def _benchmark(name: str) -> Benchmark:
     return Benchmark.from_json((RESULTS / name / "benchmark.json").read_text(encoding="utf-8"))
 
 
+# GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.
+VIDEOSWIN_DROPS = (0, 192, 256, 320)
+VIDEOSWIN_PUBLISHED = {
+    "swin3d_t": (88, 68, 61, 54),
+    "swin3d_s": (166, 121, 106, 91),
+    "swin3d_b": (282, 202, 176, 149),
+    "swin3d_b_ssv2": (321, 241, 215, 188),
+}
+
+
+def videoswin_costs() -> str:
+    """VideoSwin's arithmetic in the paper's form, beside the paper's, and with gaps closed."""
+    lines = [
+        "| | r = 0 | paper | r = 192 | paper | closed | r = 256 | paper | closed | r = 320 | paper "
+        "| closed |",
+        "|---|" + "--:|" * 11,
+    ]
+    for name, published in VIDEOSWIN_PUBLISHED.items():
+        cells = []
+        for r, printed in zip(VIDEOSWIN_DROPS, published, strict=True):
+            forms = [f"sta:r={r},gaps=filled", *([f"sta:r={r}"] if r else [])]
+            ours = [f"{costs(architecture(name), form).gmacs_per_view:.1f}" for form in forms]
+            cells += [ours[0], str(printed), *ours[1:]]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def videoswin_speed() -> str:
+    """Dense and pruned VideoSwins in turn."""
+    return "\n".join(_videoswin_speed(name) for name in ("swin3d_t", "swin3d_b"))
+
+
+def _videoswin_speed(name: str) -> str:
+    path = RESULTS / "cpu" / f"videoswin-{name}" / "benchmark.json"
+    found = Benchmark.from_json(path.read_text(encoding="utf-8"))
+    return f"`{name}`:\n\n{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
+
+
 def _spoken(found: Benchmark) -> str:
     setting = found.rows[0].setting
     return f"{setting.dtype}, batch {setting.batch_size}; {taken_on(found)}"
@@ -230,6 +268,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo-model": demo_model,
     "positions": positions,
     "costs": costs_table,
+    "videoswin-costs": videoswin_costs,
+    "videoswin-speed": videoswin_speed,
     "sweep": sweep,
     "target": target,
     "accuracy-demo": partial(accuracy, "demo"),

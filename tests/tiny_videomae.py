@@ -25,15 +25,18 @@ def tiny_config(**changes: Any) -> VideoMAEConfig:
     return VideoMAEConfig(**SHAPE | changes)
 
 
-def tiny_videomae(*, seed: int = 0, **changes: Any) -> VideoMAEForVideoClassification:
-    model = VideoMAEForVideoClassification(tiny_config(**changes)).eval()
+def drawn(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """The same model with every weight drawn; those that scale a norm lie around 1."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             centre = 1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0
-            drawn = torch.randn(weight.shape, generator=generator) * 0.2 + centre
-            weight.data.copy_(drawn)
+            weight.data.copy_(torch.randn(weight.shape, generator=generator) * 0.2 + centre)
     return model
+
+
+def tiny_videomae(*, seed: int = 0, **changes: Any) -> VideoMAEForVideoClassification:
+    return drawn(VideoMAEForVideoClassification(tiny_config(**changes)).eval(), seed=seed)
 
 
 def clips(batch: int, *, seed: int = 0, frames: int = 16, size: int = 64) -> Tensor:

@@ -341,7 +341,7 @@ def _classifier(arguments: argparse.Namespace) -> "Classifier":
 
 def _classifiers(arguments: argparse.Namespace, reducers: Sequence[str]) -> list["Classifier"]:
     """The model with each of these reducers, over the same weights."""
-    from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
+    from vidprune.backbones.architectures import ARCHITECTURES
     from vidprune.inference import Classifier, named_device
     from vidprune.prepare import ViewOptions, load_model, protocol_for
     from vidprune.pruned import prune

@@ -53,6 +53,17 @@ class Level:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quotas:
+    """How many tokens of each cell of a frame are to stay, where attention asks for it.
+
+    `cells`: the cell of each place of a frame, row by row; `kept`: how many stay of each cell.
+    """
+
+    cells: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """What a reducer may know about the live tokens besides their values.
 
@@ -64,6 +75,7 @@ class Layout:
     for it. It depends on the clip alone, never on the batch around it.
     `source` (B, places) int64, of models that attend in windows: for each place of the grid the
     live token whose copy fills it there; None where every place has its own.
+    `quotas`: by which they were kept, cell by cell in each frame; None for none.
     `time_major`: whether live tokens stand in temporal order. Some models number their tokens
     otherwise, until the first reduction sorts them; every reducer sees them sorted.
     """
@@ -74,4 +86,5 @@ class Layout:
     valid: Tensor | None = None
     clip_keys: Tensor | None = None
     source: Tensor | None = None
+    quotas: Quotas | None = None
     time_major: bool = True

@@ -1,7 +1,7 @@
 """What a forward costs, from shapes alone: multiply-accumulates by kind of module."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ def _walk(
         for step in range(level.blocks):
             reach(Place.BEFORE_BLOCK, layout)
             entered = layout
-            spent.update(shape.attend_macs(block, _length(layout)))
+            spent.update(shape.attend_macs(block, _length(layout), layout.quotas))
             reach(Place.AFTER_ATTENTION, entered)
             spent.update(shape.feed_forward_macs(block, _length(layout)))
             if step == level.blocks - 1 and number + 1 < len(shape.levels):
@@ -158,6 +158,6 @@ def _selection(
             signals["pixels"] = shape.patches(torch.empty(1, *shape.clip_shape))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         reduction = reducer(tokens, Signals(**signals), layout, stage)
-        layout = reduced(tokens, layout, reduction)[1]
+        layout = replace(reduced(tokens, layout, reduction)[1], quotas=stage.quotas)
     # The counter takes a multiplication and an addition for two.
     return spent + counter.get_total_flops() // 2, layout

@@ -103,6 +103,7 @@ def encode(
             signals = Signals() if stage is None else _signals(backbone, reducer, seen)
             if ends:
                 # Note [patch merging over gaps]
+                live = replace(live, layout=_sourced(backbone, live.layout))
                 signals = _merged(signals, live.layout)
                 live = _downsampled(backbone, number, live, pixel_values, clip_keys)
             if stage is not None:
@@ -140,6 +141,14 @@ def _downsampled(
     merged = backbone.downsample(number, _filled(live.tokens, live.layout))
     grid = backbone.levels[number + 1].grid
     return Encoded(merged, _whole(backbone, grid, pixel_values, clip_keys), live.trace)
+
+
+def _sourced(backbone: Backbone, layout: Layout) -> Layout:
+    """The layout with the nearest survivor of every place, where some are missing."""
+    if layout.source is not None or layout.origin.shape[1] == layout.grid.tokens:
+        return layout
+    assert backbone.fills, "what merges its tokens fills its gaps"
+    return replace(layout, source=nearest_in_frame(layout.origin, layout.grid))
 
 
 def _filled(values: Tensor, layout: Layout) -> Tensor:
@@ -236,8 +245,9 @@ def _reduce(
     assert tokens.shape[1] <= stage.entering, "the plan fits the tokens"
     reduction = reducer(tokens, signals, live.layout, stage)
     tokens, layout = reduced(tokens, live.layout, reduction)
-    if backbone.fills:
-        layout = replace(layout, source=nearest_in_frame(layout.origin, layout.grid))
+    layout = replace(layout, quotas=stage.quotas)
+    if backbone.fills and stage.quotas is None:
+        layout = _sourced(backbone, layout)
     kept, origin = reduction.keep, layout.origin
     if layout.valid is not None:
         kept, origin = (places.masked_fill(~layout.valid, -1) for places in (kept, origin))

@@ -1,6 +1,8 @@
 """A reducer's stages for a model, or the reason why it cannot carry them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 
 from vidprune.backbones.base import Shape
 from vidprune.layout import Pattern
@@ -28,11 +30,22 @@ def stages_for(shape: Shape, reducer: Reducer | None) -> tuple[Stage, ...]:
         stages = reducer.plan(shape.depth, shape.grid)
     elif isinstance(reducer, LevelReducer) and "proportional_attention" not in reducer.needs:
         stages = reducer.plan_levels(shape.levels)
+        if reducer.gaps == "closed":
+            stages = _with_quotas(shape, stages)
     else:
         stages = _of_one_level(shape, reducer)
     for stage in stages:
         _check_carried(shape, reducer, stage)
     return stages
+
+
+def _with_quotas(shape: Shape, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Each stage with the cells of the level that it leads to, where attention asks for them."""
+    ends = list(accumulate(level.blocks for level in shape.levels))
+    return tuple(
+        replace(stage, quotas=shape.quotas(ends.index(stage.block + 1) + 1, stage.kept_per_group))
+        for stage in stages
+    )
 
 
 def _of_one_level(shape: Shape, reducer: Reducer) -> tuple[Stage, ...]:

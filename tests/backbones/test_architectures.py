@@ -55,6 +55,30 @@ def test_every_family_has_an_architecture_with_its_own_clips_and_classes() -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # Millions, as the papers round them.
+        ("vit_small_patch16_224", pytest.approx(22, rel=0.01)),
+        ("vit_base_patch16_224", pytest.approx(87, rel=0.01)),
+        ("vit_large_patch16_224", pytest.approx(305, rel=0.01)),
+        ("vit_huge_patch16_224", pytest.approx(633, rel=0.01)),
+        ("vit_giant_patch14_224", pytest.approx(1000, rel=0.02)),
+        ("timesformer_base_8x224", pytest.approx(121.4, rel=0.01)),
+        # To the last one, as torchvision counts them.
+        ("swin3d_t", 28.158070),
+        ("swin3d_s", 49.816678),
+        ("swin3d_b", 88.048984),
+    ],
+)
+def test_models_are_as_large_as_the_published_ones(name: str, parameters: float) -> None:
+    config = architecture(name)
+    with torch.device("meta"):
+        model = model_class(config.model_type, head=True)(config)
+    count = sum(weight.numel() for weight in model.parameters()) / 1e6
+    assert round(count, 6) == parameters
+
+
 def test_another_number_of_classes_can_be_asked_for() -> None:
     assert architecture("vivit_b_16x2", num_labels=3).num_labels == 3
     assert architecture("vit_small_patch16_224", num_labels=3).num_labels == 3

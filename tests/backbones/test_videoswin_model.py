@@ -148,7 +148,7 @@ def test_tokens_lie_as_the_grids_say() -> None:
     model = tiny_videoswin(num_frames=7, image_size=(30, 41)).videoswin
     grids = level_grids(model.config)
     tokens, grid = model.patch_embed(pixels_for(model.config))
-    for stage, wanted in zip(model.stages, grids, strict=True):
+    for stage, wanted in zip(model.levels, grids, strict=True):
         assert grid == wanted
         assert tokens.shape[1] == grid.tokens
         tokens, grid = stage(tokens, grid)
@@ -253,7 +253,7 @@ def test_fake_tensors_are_not_remembered() -> None:
 
 def tiny_attention(window: Sequence[int], *, seed: int = 0) -> WindowAttention:
     model = tiny_videoswin(seed=seed, window_size=tuple(window))
-    return model.videoswin.stages[0].blocks[0].attention
+    return model.videoswin.levels[0].blocks[0].attention
 
 
 def tokens_of(count: int, *, batch: int = 2) -> Tensor:
@@ -336,7 +336,7 @@ def test_a_filled_grid_is_what_loops_make_of_it(cut: Cut) -> None:
 
 
 def test_a_saved_model_comes_back(tmp_path: Path) -> None:
-    model = tiny_videoswin(pruned_attention="packed")
+    model = tiny_videoswin()
     model.save_pretrained(tmp_path)
     back = VideoSwinForVideoClassification.from_pretrained(tmp_path).eval()
     mine, saved = model.config.to_dict(), back.config.to_dict()
@@ -352,7 +352,7 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
 
 def test_a_new_model_has_its_weights_drawn() -> None:
     model = VideoSwinForVideoClassification(VideoSwinConfig(**TINY))
-    table = model.videoswin.stages[0].blocks[0].attention.relative_position_bias_table
+    table = model.videoswin.levels[0].blocks[0].attention.relative_position_bias_table
     assert 0.01 < float(table.detach().std()) < 0.03
     assert float(model.classifier.bias.detach().abs().max()) == 0
 
@@ -382,7 +382,7 @@ def test_gradients_reach_every_weight() -> None:
 
 def test_dropped_paths() -> None:
     model = tiny_videoswin(drop_path_rate=0.3, depths=(2, 2))
-    blocks = [block for stage in model.videoswin.stages for block in stage.blocks]
+    blocks = [block for stage in model.videoswin.levels for block in stage.blocks]
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
     torch.manual_seed(0)
     dropped = DropPath(0.25).train()(torch.ones(4000, 1, 1))
@@ -394,7 +394,6 @@ def test_dropped_paths() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pruned_attention": "full"}, "pruned_attention='full' is not known; choose one of"),
         ({"window_size": (7, 7)}, "must be three sides"),
         ({"patch_size": (0, 4, 4)}, "must be three sides"),
         ({"depths": (2, 2, 2)}, "one entry per stage"),
@@ -496,8 +495,8 @@ def test_checkpoints_of_every_layout_are_the_same_model(layout: Any, window: Any
 
 def test_names_of_the_layouts() -> None:
     state = tiny_videoswin().state_dict()
-    ours = "videoswin.stages.1.blocks.1.mlp.fc2.weight"
-    merging = "videoswin.stages.0.downsample.reduction.weight"
+    ours = "videoswin.levels.1.blocks.1.mlp.fc2.weight"
+    merging = "videoswin.levels.0.downsample.reduction.weight"
     names = {
         to_torchvision: ("features.2.1.mlp.3.weight", "features.1.reduction.weight", "norm.bias"),
         to_mmaction: (
@@ -576,7 +575,7 @@ def test_parts_are_of_use_alone() -> None:
     """What an adapter does: a block in halves, then merging."""
     model = tiny_videoswin().videoswin
     tokens, grid = model.patch_embed(pixels_for(model.config))
-    stage = model.stages[0]
+    stage = model.levels[0]
     whole, merged = stage(tokens, grid)
     for block in stage.blocks:
         tokens = tokens + block.attention(block.norm1(tokens), block.cut(grid))

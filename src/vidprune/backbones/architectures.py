@@ -21,7 +21,7 @@ from vidprune.backbones.videomae_checkpoints import ORIGINAL_EPSILON
 
 
 def _vivit() -> VivitConfig:
-    # google/vivit-b-16x2-kinetics400 (Arnab et al. 2021, Table 6): transformers' defaults.
+    # google/vivit-b-16x2-kinetics400: transformers' defaults.
     return VivitConfig(num_labels=400)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from vidprune.layout import Layout, Level, Pattern, TokenGrid
+from vidprune.layout import Layout, Level, Pattern, Quotas, TokenGrid
 
 # Kinds of module that every family counts apart: attention's products, and what is not in a block.
 ATTENTION, EMBEDDING, HEAD = "attention products", "embedding", "head"
@@ -59,6 +59,11 @@ class Shape(Protocol):
         """How regular the tokens must be that attention in a block is given."""
         ...
 
+    def quotas(self, level: int, kept: int) -> Quotas | None:
+        """How many tokens of each cell of a frame have to stay on a level, of `kept` in all;
+        None where it does not matter which."""
+        ...
+
     def patches(self, pixel_values: Tensor) -> Tensor:
         """The pixels of each token's tube, (B, N, t, P), time-major: t frames of P numbers."""
         ...
@@ -71,8 +76,8 @@ class Shape(Protocol):
         """What `embed` costs."""
         ...
 
-    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
-        """What `attend` costs over so many tokens."""
+    def attend_macs(self, block: int, tokens: int, quotas: Quotas | None = None) -> dict[str, int]:
+        """What `attend` costs over so many tokens, kept by `quotas` or not."""
         ...
 
     def attention_map_macs(self, block: int, tokens: int) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,8 @@ _MMACTION = Naming(
     ("cls_head.",),
     _INDEX,
 )
+# As mmaction2 names them since 1.0.
+_MMACTION_1 = _MMACTION._replace(to_theirs=partial(videoswin_checkpoints.to_mmaction, norm="norm3"))
 
 
 def read_original(path: Path) -> dict[str, Tensor]:
@@ -145,7 +148,9 @@ def fill(model: PreTrainedModel, state: State, source: str) -> None:
 def _naming(state: State) -> Naming:
     if not videoswin_checkpoints.is_videoswin(state):
         return _VIDEOMAE
-    return _MMACTION if "backbone.patch_embed.proj.weight" in state else _TORCHVISION
+    if "backbone.patch_embed.proj.weight" not in state:
+        return _TORCHVISION
+    return _MMACTION_1 if "backbone.norm3.weight" in state else _MMACTION
 
 
 def _read(path: Path) -> object:

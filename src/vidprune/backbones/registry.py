@@ -1,46 +1,51 @@
 """Which adapter serves which model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 from torch.nn import Identity
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.base import Backbone, Shape
+from vidprune.backbones.timesformer import TimeSformerBackbone, TimeSformerShape
+from vidprune.backbones.videomae import VideoMAEBackbone, VideoMAEShape
+from vidprune.backbones.videoprism import VideoPrismBackbone, VideoPrismShape
+from vidprune.backbones.videoswin import VideoSwinBackbone, VideoSwinShape
+from vidprune.backbones.vivit import ViViTBackbone, ViViTShape
+from vidprune.backbones.vjepa2 import VJEPA2Backbone, VJEPA2Shape
 
 
 @dataclass(frozen=True)
 class Family:
-    """A model family: the classes of its classifier and of its bare encoder, and the module that
-    holds its adapter, with the names of the adapter's shape and backbone."""
+    """A model family: the names of its classifier and of its bare encoder, and its adapter."""
 
     classifier: str
     encoder: str
-    module: str
-    shape: str
-    backbone: str
-
-
-def _family(classifier: str, encoder: str, module: str, name: str) -> Family:
-    return Family(
-        classifier, encoder, f"vidprune.backbones.{module}", f"{name}Shape", f"{name}Backbone"
-    )
+    shape: Callable[..., Shape]
+    backbone: Callable[..., Backbone]
 
 
 # By the `model_type` of their configurations.
 FAMILIES = {
-    "videomae": _family("VideoMAEForVideoClassification", "VideoMAEModel", "videomae", "VideoMAE"),
-    "vivit": _family("VivitForVideoClassification", "VivitModel", "vivit", "ViViT"),
-    "vjepa2": _family("VJEPA2ForVideoClassification", "VJEPA2Model", "vjepa2", "VJEPA2"),
-    "timesformer": _family(
-        "TimesformerForVideoClassification", "TimesformerModel", "timesformer", "TimeSformer"
+    "videomae": Family(
+        "VideoMAEForVideoClassification", "VideoMAEModel", VideoMAEShape, VideoMAEBackbone
     ),
-    "videoprism_vision_model": _family(
-        "VideoPrismForVideoClassification", "VideoPrismVisionModel", "videoprism", "VideoPrism"
+    "vivit": Family("VivitForVideoClassification", "VivitModel", ViViTShape, ViViTBackbone),
+    "vjepa2": Family("VJEPA2ForVideoClassification", "VJEPA2Model", VJEPA2Shape, VJEPA2Backbone),
+    "timesformer": Family(
+        "TimesformerForVideoClassification",
+        "TimesformerModel",
+        TimeSformerShape,
+        TimeSformerBackbone,
     ),
-    "videoswin": _family(
-        "VideoSwinForVideoClassification", "VideoSwinModel", "videoswin", "VideoSwin"
+    "videoprism_vision_model": Family(
+        "VideoPrismForVideoClassification",
+        "VideoPrismVisionModel",
+        VideoPrismShape,
+        VideoPrismBackbone,
+    ),
+    "videoswin": Family(
+        "VideoSwinForVideoClassification", "VideoSwinModel", VideoSwinShape, VideoSwinBackbone
     ),
 }
 BACKBONES = {family.classifier: family for family in FAMILIES.values()}
@@ -65,10 +70,7 @@ def adapt(model: PreTrainedModel, *, compiled: bool = False) -> Backbone:
             f"model is a {name} with use_mean_pooling=False: it classifies from its first token "
             "alone, which pruning may drop; use a checkpoint with mean pooling"
         )
-    backbone: Backbone = _of(family, family.backbone)(
-        model.config, has_head(model), model, compiled
-    )
-    return backbone
+    return family.backbone(model.config, has_head(model), model, compiled)
 
 
 def known_class(model: PreTrainedModel) -> str | None:
@@ -94,10 +96,4 @@ def shape_of(config: PreTrainedConfig, *, head: bool = True) -> Shape:
             f"config is of the family {config.model_type!r}, which no backbone adapter knows; "
             f"known families: {', '.join(FAMILIES)}; {_STEPS}"
         )
-    family = FAMILIES[config.model_type]
-    shape: Shape = _of(family, family.shape)(config, head)
-    return shape
-
-
-def _of(family: Family, name: str) -> Any:
-    return getattr(import_module(family.module), name)
+    return FAMILIES[config.model_type].shape(config, head)

@@ -26,7 +26,7 @@ from vidprune.backbones.attention import (
 )
 from vidprune.backbones.base import ATTENTION, Signal
 from vidprune.backbones.vit import ViTBackbone, ViTShape, pair
-from vidprune.layout import Layout, Pattern
+from vidprune.layout import Layout, Pattern, Quotas
 
 _THIRDS: dict[Signal, int] = {"queries": 0, "keys": 1, "values": 2}
 _PATTERNS = {
@@ -59,7 +59,7 @@ class TimeSformerShape(ViTShape):
         """As its kind of attention says."""
         return _PATTERNS[self.attention_type]
 
-    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
+    def attend_macs(self, block: int, tokens: int, quotas: Quotas | None = None) -> dict[str, int]:
         """Projections; and products over all tokens, over frames, or over tubes and frames."""
         width, frames = self.config.hidden_size, self.grid.frames
         if self.attention_type == "joint_space_time":

@@ -25,8 +25,8 @@ class Size(NamedTuple):
     patch: int = 16
 
 
-# Tong et al. 2022, Table 8; ViT-g is VideoMAE V2's (Wang et al. 2023, Section 3.3), whose file
-# layout is the same.
+# Tong et al. 2022, Table 8; ViT-g is VideoMAE V2's (Wang et al. 2023), whose file layout is
+# the same.
 SIZES = {
     "vit_small_patch16_224": Size(384, 12, 6, 4 * 384),
     "vit_base_patch16_224": Size(768, 12, 12, 4 * 768),
@@ -34,8 +34,6 @@ SIZES = {
     "vit_huge_patch16_224": Size(1280, 32, 16, 4 * 1280),
     "vit_giant_patch14_224": Size(1408, 40, 16, 6144, patch=14),
 }
-# For the commands that list names from here; `architectures` has those of every family.
-ARCHITECTURES = SIZES
 
 _PREFIXES = {
     "patch_embed.proj": "videomae.embeddings.patch_embeddings.projection",

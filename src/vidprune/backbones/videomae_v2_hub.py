@@ -6,8 +6,9 @@ vidprune does not run. Their config.json has `model_type` VideoMAEv2_..., and th
 `model.`, and no head: features are the mean of the tokens, normed by `fc_norm`. That is
 transformers' VideoMAE with no labels, whose "logits" are then those features.
 
-config.json of Base is known word for word. That the siblings differ in its numbers only, and the
-names of the weights, are taken from the code beside them: other tensors than those are refused.
+config.json of Base is known word for word. It is assumed, and not tried on the published files,
+that those of its siblings differ in numbers only, and that weights have the names that the authors'
+code for fine-tuning gives them. Where they have others, they are refused by name.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ from vidprune.backbones.attention import as_mask, log_weights
 from vidprune.backbones.base import ATTENTION, HEAD, Signal
 from vidprune.backbones.vit import ViTBackbone, ViTShape, weighted_mean
 from vidprune.backbones.vivit import attend_masked, feed_forward
-from vidprune.layout import Layout, Pattern
+from vidprune.layout import Layout, Pattern, Quotas
 
 _PROJECTIONS: dict[Signal, str] = {"keys": "k_proj", "queries": "q_proj", "values": "v_proj"}
 
@@ -42,7 +42,7 @@ class VideoPrismShape(ViTShape):
         """Whether a block attends within frames."""
         return block < self.config.num_spatial_layers
 
-    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
+    def attend_macs(self, block: int, tokens: int, quotas: Quotas | None = None) -> dict[str, int]:
         """Four projections; products within frames or through time."""
         width, frames = self.config.hidden_size, self.grid.frames
         seen = tokens // frames if self.in_space(block) else frames

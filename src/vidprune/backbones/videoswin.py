@@ -3,7 +3,8 @@
 Tokens go where patches merge (Ding et al. 2023, Section 4.1, and Note [patch merging over gaps] in
 `model`). From then on linear layers and norms see the kept tokens alone; in window attention a
 dropped place holds the query, key and value of its nearest kept token, and what is computed there
-is discarded. Similarity is taken from the keys of the level's last block.
+is discarded. So the paper; where the reducer keeps to quotas, kept tokens attend among themselves
+instead (see Note [packed windows]). Similarity is taken from the keys of the level's last block.
 """
 
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from vidprune.backbones.attention import fused_head_mean
 from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, Signal, compiled_half
+from vidprune.backbones.packed_attention import attend_packed
+from vidprune.backbones.packing import Packing, cut_lines, quotas_for
 from vidprune.backbones.videoswin_model import level_grids
 from vidprune.backbones.vit import pair, weighted_mean
 from vidprune.backbones.window_attention import attend_filled, attend_whole
 from vidprune.backbones.windows import Cut, Triple
-from vidprune.layout import Layout, Level, Pattern, TokenGrid
+from vidprune.layout import Layout, Level, Pattern, Quotas, TokenGrid
 
 _THIRDS: dict[Signal, int] = {"queries": 0, "keys": 1, "values": 2}
 
@@ -80,10 +83,29 @@ class VideoSwinShape:
     def cut(self, block: int) -> Cut:
         """How a block cuts its grid into windows."""
         level, number = self.at(block)
+        return self._cut(level, shifted=number % 2 == 1)
+
+    def _cut(self, level: int, *, shifted: bool) -> Cut:
         frames, rows, columns = self.config.window_size
-        shift: Triple = (frames // 2, rows // 2, columns // 2) if number % 2 else (0, 0, 0)
+        shift: Triple = (frames // 2, rows // 2, columns // 2) if shifted else (0, 0, 0)
         grid = self.levels[level].grid
         return Cut(grid=grid, window=(frames, rows, columns), shift=shift)
+
+    def quotas(self, level: int, kept: int) -> Quotas | None:
+        """How many tokens of each cell of a frame are to stay of `kept`, so that every window
+        holds as many; None where windows cannot, and gaps are filled."""
+        regular, shifted = (self._cut(level, shifted=shifted) for shifted in (False, True))
+        return quotas_for(self.levels[level].grid, regular, shifted, kept)
+
+    def packing(self, block: int, quotas: Quotas) -> Packing:
+        """Where a block's windows find their tokens."""
+        shifted = self._cut(self.at(block)[0], shifted=True)
+        return Packing(
+            cut=self.cut(block),
+            rows=cut_lines(shifted, 1),
+            columns=cut_lines(shifted, 2),
+            kept=quotas.kept,
+        )
 
     def embed_macs(self) -> dict[str, int]:
         """One projection of every tube."""
@@ -91,9 +113,15 @@ class VideoSwinShape:
         pixels = self.config.num_channels * frames * height * width
         return {EMBEDDING: self.grid.tokens * pixels * self.config.embed_dim}
 
-    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
-        """Projections of the kept tokens; products within all windows, gaps filled."""
+    def attend_macs(self, block: int, tokens: int, quotas: Quotas | None = None) -> dict[str, int]:
+        """Projections of the kept tokens; products within windows, packed or with gaps filled."""
         width, cut = self.widths(block)[0], self.cut(block)
+        if quotas is not None:
+            inside = self.packing(block, quotas).tokens_per_window
+            return {
+                "attention projections": 4 * tokens * width**2,
+                ATTENTION: 2 * tokens * inside * width,
+            }
         # One more is projected where windows reach over the grid: what padding holds.
         projections = 3 * (tokens + cut.padded) * width**2 + tokens * width**2
         products = 2 * cut.windows * cut.places_per_window**2 * width
@@ -132,6 +160,14 @@ def _attend_filled(
     return tokens + layer.drop_path(mixed), normalised
 
 
+def _attend_packed(
+    layer: Any, tokens: Tensor, origin: Tensor, packing: Packing
+) -> tuple[Tensor, Tensor]:
+    normalised = layer.norm1(tokens)
+    mixed = attend_packed(layer.attention, normalised, origin, packing)
+    return tokens + layer.drop_path(mixed), normalised
+
+
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:
     output: Tensor = layer.feed_forward(tokens)
     return output
@@ -154,7 +190,7 @@ class VideoSwinBackbone(VideoSwinShape):
     def layer(self, block: int) -> Any:
         """Our VideoSwinBlock."""
         level, number = self.at(block)
-        return self.encoder.stages[level].blocks[number]
+        return self.encoder.levels[level].blocks[number]
 
     def places(self, device: torch.device) -> Tensor | None:
         """Time-major."""
@@ -168,9 +204,12 @@ class VideoSwinBackbone(VideoSwinShape):
     def attend(
         self, block: int, tokens: Tensor, layout: Layout, key_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Attention in windows with its residual, gaps filled where there are any."""
+        """Attention in windows with its residual, packed or with gaps filled."""
         assert key_bias is None, "refused when the reducer is planned"
         layer, cut = self.layer(block), self.cut(block)
+        if layout.quotas is not None:
+            packing = self.packing(block, layout.quotas)
+            return self._half(_attend_packed)(layer, tokens, layout.origin, packing)
         if layout.source is None:
             return self._half(_attend_whole)(layer, tokens, cut)
         return self._half(_attend_filled)(layer, tokens, layout.source, layout.origin, cut)
@@ -193,7 +232,7 @@ class VideoSwinBackbone(VideoSwinShape):
 
     def downsample(self, level: int, tokens: Tensor) -> Tensor:
         """Patch merging, over the whole grid."""
-        merge = self.encoder.stages[level].downsample
+        merge = self.encoder.levels[level].downsample
         merged: Tensor = merge(tokens, self.levels[level].grid)[0]
         return merged
 

@@ -89,8 +89,8 @@ def _layout(
         "classifier.": head,
     }
     for stage in range(_MOST_STAGES):
-        begins[f"videoswin.stages.{stage}.blocks."] = backbone + blocks(stage)
-        begins[f"videoswin.stages.{stage}.downsample."] = backbone + merging(stage)
+        begins[f"videoswin.levels.{stage}.blocks."] = backbone + blocks(stage)
+        begins[f"videoswin.levels.{stage}.downsample."] = backbone + merging(stage)
     ends = {"attention.relative_position_bias_table": _TABLE}
     for part in _PARTS:
         ends |= {f"{part[0]}.{kind}": f"{part[column]}.{kind}" for kind in ("weight", "bias")}

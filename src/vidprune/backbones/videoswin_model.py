@@ -20,16 +20,13 @@ from vidprune.backbones.window_attention import attend_whole
 from vidprune.backbones.windows import Cut, Triple
 from vidprune.layout import TokenGrid
 
-PRUNED_ATTENTIONS = ("filled", "packed")
-
 
 class VideoSwinConfig(PreTrainedConfig):  # type: ignore[misc]
     """The shape of a VideoSwin; the defaults are VideoSwin-T's on Kinetics.
 
     `depths` and `num_heads` have one entry per stage; the width is `embed_dim` in the first and
     doubles from stage to stage. `patch_size` and `window_size` are (frames, rows, columns).
-    `drop_path_rate` is that of the last block; it rises to it linearly. `pruned_attention` says
-    how windows attend once tokens are gone: "filled" with copies of kept ones, or "packed".
+    `drop_path_rate` is that of the last block; it rises to it linearly.
 
     Raises ValueError where the entries do not fit together.
     """
@@ -51,7 +48,6 @@ class VideoSwinConfig(PreTrainedConfig):  # type: ignore[misc]
     drop_path_rate: float = 0.0
     classifier_dropout: float = 0.0
     initializer_range: float = 0.02
-    pruned_attention: str = "filled"
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -82,11 +78,6 @@ def _check(config: VideoSwinConfig) -> None:
                 f"num_heads={config.num_heads}: the {width} channels of stage {stage} do not "
                 f"divide into {heads} heads; choose a divisor"
             )
-    if config.pruned_attention not in PRUNED_ATTENTIONS:
-        raise ValueError(
-            f"pruned_attention={config.pruned_attention!r} is not known; choose one of "
-            f"{', '.join(PRUNED_ATTENTIONS)}"
-        )
 
 
 def level_grids(config: VideoSwinConfig) -> tuple[TokenGrid, ...]:
@@ -290,7 +281,7 @@ class VideoSwinModel(VideoSwinPreTrainedModel):
     def __init__(self, config: VideoSwinConfig) -> None:
         super().__init__(config)
         self.patch_embed = PatchEmbed(config)
-        self.stages = nn.ModuleList(
+        self.levels = nn.ModuleList(
             VideoSwinStage(config, stage) for stage in range(len(config.depths))
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -301,7 +292,7 @@ class VideoSwinModel(VideoSwinPreTrainedModel):
     ) -> BaseModelOutput | tuple[Tensor, ...]:
         """Pixels (B, T, channels, H, W) to normed tokens (B, N, C) of the last grid."""
         tokens, grid = self.patch_embed(pixel_values)
-        for stage in self.stages:
+        for stage in self.levels:
             tokens, grid = stage(tokens, grid)
         output = BaseModelOutput(last_hidden_state=self.norm(tokens))
         return output if _as_dict(self.config, return_dict) else output.to_tuple()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidprune.backbones.attention import head_mean
 from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, Signal, compiled_half
-from vidprune.layout import Layout, Level, Pattern, TokenGrid
+from vidprune.layout import Layout, Level, Pattern, Quotas, TokenGrid
 
 
 def pair(sides: int | Sequence[int]) -> tuple[int, int]:
@@ -68,6 +68,10 @@ class ViTShape(ABC):
         """Attention over all tokens takes any."""
         return Pattern.FREE
 
+    def quotas(self, level: int, kept: int) -> Quotas | None:
+        """None are asked for."""
+        return None
+
     def patches(self, pixel_values: Tensor) -> Tensor:
         """Tubes as their frames of pixels."""
         length, height, width = self.tube
@@ -87,7 +91,7 @@ class ViTShape(ABC):
         pixels = self.clip_shape[1] * length * height * width
         return {EMBEDDING: self.grid.tokens * pixels * self.config.hidden_size}
 
-    def attend_macs(self, block: int, tokens: int) -> dict[str, int]:
+    def attend_macs(self, block: int, tokens: int, quotas: Quotas | None = None) -> dict[str, int]:
         """Query, key, value and output projections; queries by keys, weights by values."""
         width, tokens = self.config.hidden_size, tokens + self.prefix
         return {

@@ -72,7 +72,9 @@ class Cut:
     @property
     def kinds(self) -> tuple[int, ...]:
         """How many windows there are of each kind, in order; see Note [order of windows]."""
-        return tuple([prod([stop - start for start, stop in ranges]) for ranges in _ranges(self)])
+        return tuple(
+            [prod([stop - start for start, stop in ranges]) for ranges in axis_ranges(self)]
+        )
 
     def places(self, device: torch.device) -> Tensor:
         """(W, n) int64: the flat time-major place in the grid of each window's places; -1 is
@@ -102,7 +104,7 @@ def _sides(grid: TokenGrid) -> Triple:
     return grid.frames, grid.rows, grid.columns
 
 
-def _ranges(cut: Cut) -> list[tuple[tuple[int, int], ...]]:
+def axis_ranges(cut: Cut) -> list[tuple[tuple[int, int], ...]]:
     """For each kind of window its (first, behind the last) along each axis."""
     axes = zip(cut.counts, cut.shifts, strict=True)
     # A shifted axis has two windows at least, so that none of these is empty.
@@ -141,7 +143,7 @@ def _places(cut: Cut, device: torch.device) -> Tensor:
     time, row, column = (_coordinates(cut, axis, device) for axis in range(3))
     _, rows, columns = _sides(cut.grid)
     windows = []
-    for times, downs, rights in _ranges(cut):
+    for times, downs, rights in axis_ranges(cut):
         t = time[slice(*times)][:, None, None, :, None, None]
         r = row[slice(*downs)][:, None, None, :, None]
         c = column[slice(*rights)][:, None, None, :]
@@ -171,7 +173,7 @@ def _homes(cut: Cut, device: torch.device) -> Tensor:
 @_remembered
 def _regions(cut: Cut, device: torch.device) -> Tensor:
     masks = []
-    for ranges in _ranges(cut):
+    for ranges in axis_ranges(cut):
         ends = zip(ranges, cut.sides, cut.shifts, cut.counts, strict=True)
         # From the other end of an axis come the last places of its last window.
         came_round = [

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from vidprune.backbones.architectures import next_smaller
 from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.registry import shape_of
-from vidprune.backbones.videomae_checkpoints import ARCHITECTURES
 from vidprune.benchmarking.budget import matched_frames, matched_reducer, matched_size
 from vidprune.benchmarking.compiled import MODES
 from vidprune.benchmarking.contest import Candidate, contest
@@ -107,7 +107,7 @@ def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
             fewer, lower = matched_frames(config, gmacs), matched_size(config, gmacs)
             found += [replace(dense, frames=fewer, matched=reducer)] if fewer else []
             found += [replace(dense, size=lower, matched=reducer)] if lower else []
-    if plan.alternatives and (smaller := plan.smaller or _next_smaller(checkpoint)):
+    if plan.alternatives and (smaller := plan.smaller or next_smaller(checkpoint)):
         found.append(replace(dense, checkpoint=smaller))
     unique = {replace(subject, matched=None): subject for subject in reversed(found)}
     return [subject for subject in found if unique[replace(subject, matched=None)] is subject]
@@ -116,13 +116,6 @@ def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
 def _arch(plan: Plan, checkpoint: str) -> str | None:
     """The architecture of original checkpoints; what else a model is named by says its own."""
     return plan.arch if checkpoint.endswith((".pth", ".pt", ".safetensors")) else None
-
-
-def _next_smaller(checkpoint: str) -> str | None:
-    """The architecture before this one, None for the smallest and for checkpoints."""
-    names = list(ARCHITECTURES)
-    place = names.index(checkpoint) if checkpoint in names else 0
-    return names[place - 1] if place else None
 
 
 def benchmark(

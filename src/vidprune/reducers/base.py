@@ -62,6 +62,25 @@ def dropped(keep: Tensor, entering: int) -> Tensor:
     return order[:, : entering - keep.shape[1]]
 
 
+def chosen(order: Tensor, stage: Stage) -> Tensor:
+    """Which tokens of each group stay, given all in the order in which they should,
+    (..., N) to (..., `stage.kept_per_group`) int64.
+
+    The first ones; with quotas the first ones of each cell, cell by cell.
+    """
+    quotas = stage.quotas
+    if quotas is None:
+        return order[..., : stage.kept_per_group]
+    cells = torch.tensor(quotas.cells, device=order.device)
+    # Stable, so that the order within a cell is kept.
+    by_cell = order.gather(-1, cells[order].sort(dim=-1, stable=True).indices)
+    first, stay = 0, []
+    for cell, kept in enumerate(quotas.kept):
+        stay.extend(range(first, first + kept))
+        first += quotas.cells.count(cell)
+    return by_cell[..., torch.tensor(stay, device=order.device)]
+
+
 @runtime_checkable
 class Reducer(Protocol):
     """Chooses tokens. Stateless: everything it is told stands in its fields.
@@ -91,9 +110,14 @@ class Reducer(Protocol):
 class LevelReducer(Reducer, Protocol):
     """A reducer that also fits pyramids, whose levels each have a grid of their own."""
 
+    @property
+    def gaps(self) -> str:
+        """ "closed" where it can choose by quotas (see `chosen`), else "filled"."""
+        ...
+
     def plan_levels(self, levels: tuple[Level, ...]) -> tuple[Stage, ...]:
         """The stages for a pyramid: at the end of each level but the last, on the tokens of the
-        next one.
+        next one. They may come back with `quotas`, by which to choose (see `chosen`).
 
         Raises ValueError where the settings do not fit.
         """

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
-from vidprune.reducers.base import Need, Reduction, Signals, dropped
+from vidprune.reducers.base import Need, Reduction, Signals, chosen, dropped
 from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import GroupSchedule, Stage
 
@@ -31,13 +31,14 @@ def best_matches(keys: Tensor, keep: Tensor) -> Tensor:
 
 
 def lowest(values: Tensor, stage: Stage) -> Tensor:
-    """The tokens of lowest `values` (B, N) that each group keeps, in rising position, (B, K) int64.
-
-    Of equals the earlier position stays.
+    """The tokens of lowest `values` (B, N) that each group keeps, (B, K) int64: in rising position,
+    or by quotas cell by cell. Of equals the earlier position stays.
     """
-    stay = rising(values.unflatten(1, (stage.groups, -1)))[..., : stage.group_size - stage.drop]
+    stay = chosen(rising(values.unflatten(1, (stage.groups, -1))), stage)
+    if stage.quotas is None:
+        stay = stay.sort(dim=-1).values
     starts = torch.arange(stage.groups, device=values.device) * stage.group_size
-    return (stay.sort(dim=-1).values + starts[:, None]).flatten(1)
+    return (stay + starts[:, None]).flatten(1)
 
 
 @dataclass(frozen=True, kw_only=True)

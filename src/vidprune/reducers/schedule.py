@@ -5,9 +5,10 @@ from enum import Enum
 from fractions import Fraction
 from typing import Literal
 
-from vidprune.layout import Level, Pattern, TokenGrid
+from vidprune.layout import Level, Pattern, Quotas, TokenGrid
 
 SCHEDULES = ("decreasing", "constant", "increasing")
+GAPS = ("closed", "filled")
 Schedule = Literal["decreasing", "constant", "increasing"] | tuple[int, ...]
 
 
@@ -27,7 +28,8 @@ class Stage:
     `AFTER_ATTENTION` is between attention and MLP, after the attention's residual; `AFTER_BLOCK` is
     on the block's output, after the MLP's residual, and at the end of a pyramid's level after
     its tokens have merged. Where the number of tokens that go depends on the clip, `drop` is the
-    least. `pattern`: how regular what stays is.
+    least. `pattern`: how regular what stays is. `quotas`: how many of each cell of a group have to
+    stay; those that do stand cell by cell then. None where it does not matter which.
     """
 
     index: int
@@ -37,11 +39,17 @@ class Stage:
     drop: int
     place: Place = Place.AFTER_BLOCK
     pattern: Pattern = Pattern.FREE
+    quotas: Quotas | None = None
 
     @property
     def group_size(self) -> int:
         """Tokens that a group holds when the stage begins."""
         return self.entering // self.groups
+
+    @property
+    def kept_per_group(self) -> int:
+        """Tokens that a group holds when the stage ends."""
+        return self.group_size - self.drop
 
     @property
     def kept(self) -> int:
@@ -176,12 +184,17 @@ class GroupSchedule:
     stage; 0 does nothing. An explicit `schedule` lists the tokens dropped per temporal position
     at each stage, and then `r` is left out. `stages`: how many there are, unless `blocks`
     names the (0-based) blocks after which they act or an explicit schedule counts them.
+
+    `gaps` (in models that attend in windows): "closed", kept tokens attend among themselves,
+    wherever every window can hold as many; "filled", a dropped place takes its nearest kept token
+    for the time of attention, as in the paper. Elsewhere there are none.
     """
 
     r: int | None = None
     schedule: Schedule = field(default="decreasing")
     stages: int | None = None
     blocks: tuple[int, ...] | None = None
+    gaps: Literal["closed", "filled"] = "closed"
 
     def __post_init__(self) -> None:
         for name in ("schedule", "blocks"):
@@ -190,6 +203,8 @@ class GroupSchedule:
                 object.__setattr__(self, name, whole_numbers(name, value))
         self._check_amount()
         self._check_stages()
+        if self.gaps not in GAPS:
+            raise ValueError(f"gaps={self.gaps!r} is not known; choose one of {', '.join(GAPS)}")
 
     def _check_amount(self) -> None:
         if isinstance(self.schedule, str):

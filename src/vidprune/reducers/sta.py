@@ -4,7 +4,9 @@ Ding et al., "Prune Spatio-temporal Tokens by Semantic-aware Temporal Accumulati
 The functions follow the authors' release where it differs from the paper.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isqrt
 from typing import Literal
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
-from vidprune.reducers.base import Need, Signals
+from vidprune.reducers.base import Need, Signals, chosen, dropped
 from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.dropping import Dropping
 from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
@@ -23,6 +25,7 @@ SCORES = ("both", "temporal", "semantic")
 SIMILARITIES = ("key", "query", "value", "output")
 
 Score = Literal["both", "temporal", "semantic"]
+Stays = Callable[[Tensor], Tensor]
 
 
 def select(
@@ -34,6 +37,7 @@ def select(
     backward: bool = False,
     score: Score = "both",
     first_kept: Tensor | None = None,
+    stay_of: Stays | None = None,
 ) -> Tensor:
     """Positions of the tokens that stay at one stage, (B, groups * (L / groups - drop)) int64.
 
@@ -41,7 +45,8 @@ def select(
     taken from, in the paper the block's keys averaged over heads. L splits into `groups`
     consecutive groups; each loses `drop` tokens. `backward` visits the last group first.
     `first_kept` (B, L / groups - drop) int64 replaces the bipartite rule in the group visited
-    first. Selection computes in float32, or in float64 where it is given that.
+    first. `stay_of` takes a group's positions (B, N), those to keep first, to the ones that stay;
+    by default the first. Selection computes in float32, or in float64 where it is given that.
 
     Note [order of kept tokens]: groups stand in temporal order; inside a group the tokens stand
     in the order in which the rule ranked them, which is not their order in space. Later stages
@@ -54,9 +59,15 @@ def select(
     with full_precision(tokens.device):
         metric = unit_rows(exact(keys)).unflatten(1, (groups, -1))
         importance = semantic_importance(tokens.unflatten(1, (groups, -1)))
-        kept = _visit(metric, importance, drop, backward, score, first_kept)
+        stay_of = stay_of or _first(length // groups - drop)
+        kept = _visit(metric, importance, stay_of, backward, score, first_kept)
     starts = torch.arange(groups, device=tokens.device) * (length // groups)
     return (kept + starts[:, None]).flatten(1)
+
+
+def _first(kept: int) -> Stays:
+    """The first so many positions."""
+    return lambda order: order[:, :kept]
 
 
 def semantic_importance(tokens: Tensor) -> Tensor:
@@ -100,27 +111,26 @@ def transition(metric: Tensor, previous: Tensor) -> Tensor:
 def _visit(
     metric: Tensor,
     importance: Tensor,
-    drop: int,
+    stay_of: Stays,
     backward: bool,
     score: Score,
     first_kept: Tensor | None,
 ) -> Tensor:
     """Visit the groups in turn; kept positions within each group, (B, G, N - drop)."""
-    groups, size = importance.shape[1:]
+    groups = importance.shape[1]
     order = list(range(groups))[::-1] if backward else list(range(groups))
     first, *later = order
-    kept = {first: bipartite_order(metric[:, first])[:, : size - drop]}
+    kept = {first: stay_of(bipartite_order(metric[:, first]))}
     if first_kept is not None:
         kept[first] = first_kept
     # The group visited second sees every token of the first, dropped ones included, at weight 1.
     previous, accumulated = metric[:, first], torch.ones_like(importance[:, first])
     for group in later:
         if score == "semantic":
-            kept[group] = rising(1 - importance[:, group])[:, : size - drop]
+            kept[group] = stay_of(rising(1 - importance[:, group]))
             continue
         redundancy = accumulated_redundancy(metric[:, group], previous, accumulated)
-        ranking = sta_score(redundancy, importance[:, group], score)
-        stay = rising(ranking)[:, : size - drop]
+        stay = stay_of(rising(sta_score(redundancy, importance[:, group], score)))
         previous = metric[:, group].gather(1, stay[..., None].expand(-1, -1, metric.shape[-1]))
         accumulated = redundancy.gather(1, stay)
         accumulated = accumulated / accumulated.sum(-1, keepdim=True)
@@ -259,6 +269,7 @@ class STA(Dropping):
             backward=backward,
             score=self.score,
             first_kept=self._first_kept(layout, stage, backward),
+            stay_of=partial(chosen, stage=stage),
         )
 
     def _backward(self, stage: Stage) -> bool:
@@ -275,8 +286,10 @@ class STA(Dropping):
         origin = layout.origin[:, -size:] if backward else layout.origin[:, :size]
         draws = draw(layout.clip_keys, origin, seed=self.seed, stage=stage.index)
         if self.first_group == "random":
-            return rising(draws)[:, : size - stage.drop].sort(dim=-1).values
+            stay = chosen(rising(draws), stage)
+            return stay if stage.quotas else stay.sort(dim=-1).values
         grid = layout.grid
         frames_are_whole = stage.entering == grid.tokens and stage.groups == grid.frames
         shape = (grid.rows, grid.columns) if frames_are_whole else None
-        return spared_by_cells(draws, shape, stage.drop)
+        spared = spared_by_cells(draws, shape, stage.drop)
+        return chosen(torch.cat([spared, dropped(spared, size)], 1), stage)

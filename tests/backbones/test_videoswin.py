@@ -1,0 +1,361 @@
+"""VideoSwin pruned: what goes between levels, attention with gaps filled and closed, its costs."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reducers import sta_by_loops
+from vidprune.backbones.architectures import architecture
+from vidprune.backbones.packed_attention import attend_packed
+from vidprune.backbones.packing import Packing, cut_lines, quotas_for
+from vidprune.backbones.registry import adapt
+from vidprune.backbones.videoswin_model import VideoSwinConfig, VideoSwinForVideoClassification
+from vidprune.backbones.window_attention import window_bias
+from vidprune.backbones.windows import Cut
+from vidprune.layout import Quotas, TokenGrid
+from vidprune.macs import costs
+from vidprune.pruned import prune
+from vidprune.reducers.base import chosen
+from vidprune.reducers.exact import rising
+from vidprune.reducers.schedule import Stage
+
+CPU = torch.device("cpu")
+
+
+def tiny(*, seed: int = 0, **changes: Any) -> VideoSwinForVideoClassification:
+    """Grids of 4x12x12, 4x6x6 and 4x3x3 tokens, windows of 2x3x3; every weight is drawn."""
+    shape = {
+        "num_frames": 8,
+        "image_size": 48,
+        "embed_dim": 12,
+        "depths": (1, 2, 2),
+        "num_heads": (2, 3, 4),
+        "window_size": (2, 3, 3),
+        "num_labels": 5,
+    }
+    model = VideoSwinForVideoClassification(VideoSwinConfig(**shape | changes)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            centre = 1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0
+            weight.data.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + centre)
+    return model.requires_grad_(False)
+
+
+def clips(batch: int = 2, *, seed: int = 1) -> Tensor:
+    return torch.randn(batch, 8, 3, 48, 48, generator=torch.Generator().manual_seed(seed))
+
+
+# What the paper's numbers mean.
+
+PUBLISHED = {
+    "swin3d_t": (87.8, 67.4, 60.6, 53.8),
+    "swin3d_s": (165.7, 120.8, 105.9, 90.9),
+    "swin3d_b": (281.3, 201.6, 175.0, 148.5),
+    "swin3d_b_ssv2": (320.4, 240.6, 214.1, 187.5),
+}
+PRINTED = {
+    "swin3d_t": (88, 68, 61, 54),
+    "swin3d_s": (166, 121, 106, 91),
+    "swin3d_b": (282, 202, 176, 149),
+    "swin3d_b_ssv2": (321, 241, 215, 188),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_cell_of_the_paper_s_table(name: str) -> None:
+    config = architecture(name)
+    found = [costs(config, f"sta:r={r},gaps=filled").gmacs_per_view for r in (0, 192, 256, 320)]
+    assert found == pytest.approx(PUBLISHED[name], rel=0.01)
+    assert found == pytest.approx(PRINTED[name], rel=0.015)
+
+
+def test_the_paper_s_drops() -> None:
+    found = costs(architecture("swin3d_t"), "sta:r=256")
+    assert found.tokens == (16 * 528, 16 * 100, 16 * 17)
+    assert costs(architecture("swin3d_t"), "sta:schedule=256/96/32") == found
+
+
+# Windows that hold as many.
+
+CUTS = [
+    ((4, 6, 6), (2, 3, 3)),
+    ((4, 12, 6), (2, 3, 3)),
+    ((3, 8, 8), (3, 4, 4)),
+    ((4, 14, 14), (2, 7, 7)),
+    ((4, 7, 7), (2, 7, 7)),
+]
+
+
+def both_cuts(sides: tuple[int, int, int], window: tuple[int, int, int]) -> tuple[Cut, Cut]:
+    grid = TokenGrid(frames=sides[0], rows=sides[1], columns=sides[2])
+    shift = (window[0] // 2, window[1] // 2, window[2] // 2)
+    return (
+        Cut(grid=grid, window=window, shift=(0, 0, 0)),
+        Cut(grid=grid, window=window, shift=shift),
+    )
+
+
+@pytest.mark.parametrize(("sides", "window"), CUTS, ids=str)
+def test_quotas_fill_every_window_alike_and_leave_out_none(sides: Any, window: Any) -> None:
+    regular, shifted = both_cuts(sides, window)
+    grid = regular.grid
+    windows = regular.counts[1] * regular.counts[2]
+    for each in range(1, grid.tokens_per_frame // windows + 1):
+        quotas = quotas_for(grid, regular, shifted, each * windows)
+        assert quotas is not None
+        assert sum(quotas.kept) == each * windows
+        areas = Counter(quotas.cells)
+        for cell, kept in enumerate(quotas.kept):
+            share = areas[cell] * each * windows / grid.tokens_per_frame
+            assert abs(kept - share) < 1, "in proportion to the cells"
+            assert kept <= areas[cell]
+        kept_at = kept_places(quotas, grid)
+        for cut in (regular, shifted):
+            for members in cut.places(CPU).tolist():
+                assert len(kept_at & set(members)) == each * cut.sides[0]
+
+
+def kept_places(quotas: Quotas, grid: TokenGrid) -> set[int]:
+    """The first places of every cell, in every frame."""
+    left = Counter(dict(enumerate(quotas.kept)))
+    inside = []
+    for place, cell in enumerate(quotas.cells):
+        if left[cell]:
+            left[cell] -= 1
+            inside.append(place)
+    return {time * grid.tokens_per_frame + p for time in range(grid.frames) for p in inside}
+
+
+def test_what_cannot_be_shared_alike_is_not_packed() -> None:
+    regular, shifted = both_cuts((4, 6, 6), (2, 3, 3))
+    assert quotas_for(regular.grid, regular, shifted, 21) is None
+    reaching = both_cuts((4, 7, 6), (2, 3, 3))
+    assert reaching[0].padded
+    assert quotas_for(reaching[0].grid, *reaching, 12) is None
+
+
+def test_a_reducer_s_order_holds_within_the_cells() -> None:
+    quotas = Quotas(cells=(0, 1, 0, 1, 1, 0), kept=(1, 2))
+    stage = Stage(index=0, block=0, groups=1, entering=6, drop=3, quotas=quotas)
+    order = torch.tensor([[5, 4, 3, 2, 1, 0], [1, 0, 2, 3, 5, 4]])
+    assert chosen(order, stage).tolist() == [[5, 4, 3], [0, 1, 3]]
+
+
+@pytest.mark.parametrize("each", [2, 5, 9])
+@pytest.mark.parametrize("shift", [False, True])
+def test_packed_attention_is_attention_with_the_dropped_left_out(each: int, shift: bool) -> None:
+    regular, shifted = both_cuts((4, 6, 6), (2, 3, 3))
+    grid, cut = regular.grid, shifted if shift else regular
+    quotas = quotas_for(grid, regular, shifted, 4 * each)
+    assert quotas is not None
+    attention = tiny().videoswin.levels[1].blocks[0].attention
+    origin = torch.stack([drawn_by(quotas, grid, seed=seed) for seed in (0, 1)])
+    tokens = torch.randn(2, origin.shape[1], 24, generator=torch.Generator().manual_seed(7))
+    packing = Packing(
+        cut=cut, rows=cut_lines(shifted, 1), columns=cut_lines(shifted, 2), kept=quotas.kept
+    )
+    found = attend_packed(attention, tokens, origin, packing)
+    for clip in range(2):
+        wanted = masked(attention, tokens[clip], origin[clip].tolist(), cut)
+        torch.testing.assert_close(found[clip], wanted, rtol=1e-4, atol=1e-5)
+
+
+def drawn_by(quotas: Quotas, grid: TokenGrid, *, seed: int) -> Tensor:
+    """Places drawn by quotas, frame by frame and cell by cell."""
+    draws = torch.rand(grid.frames, grid.tokens_per_frame, generator=_seeded(seed))
+    kept = sum(quotas.kept)
+    drop = grid.tokens_per_frame - kept
+    stage = Stage(
+        index=0, block=0, groups=grid.frames, entering=grid.tokens, drop=drop, quotas=quotas
+    )
+    starts = torch.arange(grid.frames)[:, None] * grid.tokens_per_frame
+    return (chosen(rising(draws), stage) + starts).flatten()
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def masked(attention: Any, tokens: Tensor, origin: list[int], cut: Cut) -> Tensor:
+    """One clip: window by window over all places, with those that were dropped at -inf."""
+    at = {place: position for position, place in enumerate(origin)}
+    qkv = attention.qkv(tokens).view(len(origin), 3, attention.heads, -1)
+    biases = window_bias(attention, cut)
+    kinds = [kind for kind, count in enumerate(cut.kinds) for _ in range(count)]
+    mixed = torch.zeros_like(tokens)
+    for kind, places in zip(kinds, cut.places(CPU).tolist(), strict=True):
+        here = [(slot, at[place]) for slot, place in enumerate(places) if place in at]
+        slots, rows = zip(*here, strict=True)
+        query, key, value = qkv[list(rows)].permute(1, 2, 0, 3)
+        bias = biases[kind][:, list(slots)][:, :, list(slots)]
+        scores = query @ key.mT * query.shape[-1] ** -0.5 + bias
+        mixed[list(rows)] = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
+    return attention.proj(mixed)
+
+
+# The forward loop over levels.
+
+
+@pytest.mark.parametrize(
+    "spec", ["sta:schedule=16/3", "sta:schedule=16/3,gaps=filled", "sta:schedule=15/2", "sta:r=16"]
+)
+@torch.no_grad()
+def test_pruned_logits_are_those_of_a_plain_loop(spec: str) -> None:
+    """Whose selection, too, is made here: by loops, from keys that a hook has seen."""
+    model, pixels = tiny().double(), clips(1).double()
+    pruned = prune(model, spec)
+    output = pruned(pixels, return_trace=True)
+    found = plainly(model, pixels, list(pruned.stages))
+    assert [sorted(kept[0].tolist()) for kept in output.trace.origin] == found[1]
+    torch.testing.assert_close(output.logits, found[0])
+
+
+def plainly(model: Any, pixels: Tensor, stages: list[Stage]) -> tuple[Tensor, list[list[int]]]:
+    """Every place of every grid is kept, and those that were dropped are never asked for their
+    own: they hold copies of their nearest, or are masked where gaps are closed."""
+    encoder, chosen_places = model.videoswin, []
+    tokens, grid = encoder.patch_embed(pixels)
+    live: list[int] | None = None
+    closed = False
+    for number, level in enumerate(encoder.levels):
+        for block in level.blocks:
+            normalised = block.norm1(tokens)
+            cut = block.cut(grid)
+            if live is not None and closed:
+                mixed = torch.zeros_like(tokens)
+                own = masked(block.attention, normalised[0, live], live, cut)
+                mixed[0, live] = own
+            else:
+                mixed = block.attention(_copied(normalised, live, grid), cut)
+            tokens = block.feed_forward(tokens + mixed)
+        if level.downsample is None:
+            continue
+        heads = block.attention.heads
+        keys = block.attention.qkv(normalised).chunk(3, -1)[1].unflatten(-1, (heads, -1)).mean(-2)
+        keys, tokens = (_copied(values, live, grid)[0] for values in (keys, tokens))
+        keys = _cell_means(keys, grid)
+        (tokens, grid) = level.downsample(tokens[None], grid)
+        stage = stages[number]
+        live = select_by_loops(tokens[0].numpy(), keys.numpy(), stage, backward=number % 2 == 1)
+        chosen_places.append(sorted(live))
+        live, closed = sorted(live), stage.quotas is not None
+    kept = tokens[0] if live is None else tokens[0, live]
+    return model.classifier(encoder.norm(kept).mean(0))[None], chosen_places
+
+
+def _copied(values: Tensor, live: list[int] | None, grid: TokenGrid) -> Tensor:
+    """Each place holds what its nearest live place of the frame holds."""
+    if live is None:
+        return values
+    return values[:, [_nearest(place, live, grid) for place in range(grid.tokens)]]
+
+
+def _nearest(place: int, live: list[int], grid: TokenGrid) -> int:
+    per_frame = grid.tokens_per_frame
+
+    def apart(other: int) -> tuple[int, int]:
+        (r, c), (s, d) = (divmod(p % per_frame, grid.columns) for p in (place, other))
+        return (r - s) ** 2 + (c - d) ** 2, other
+
+    return min((o for o in live if o // per_frame == place // per_frame), key=apart)
+
+
+def _cell_means(values: Tensor, grid: TokenGrid) -> Tensor:
+    tall = values.view(grid.frames, grid.rows, grid.columns, -1)
+    return torch.stack(
+        [
+            tall[t, r : r + 2, c : c + 2].flatten(0, 1).mean(0)
+            for t in range(grid.frames)
+            for r in range(0, grid.rows, 2)
+            for c in range(0, grid.columns, 2)
+        ]
+    )
+
+
+def select_by_loops(tokens: Any, keys: Any, stage: Stage, *, backward: bool) -> list[int]:
+    """STA's specification, frame by frame; by quotas the best of each cell instead of all."""
+    size, kept = stage.group_size, {}
+    follow: list[list[int]] = [[] for _ in range(stage.groups)]
+    visits = sta_by_loops.visit(
+        tokens,
+        keys,
+        groups=stage.groups,
+        drop=stage.drop,
+        backward=backward,
+        score="both",
+        follow=follow,
+    )
+    for group, scores, _ in visits:
+        order = sta_by_loops.lowest(scores, size)
+        left = Counter({0: size - stage.drop})
+        cells = (0,) * size
+        if stage.quotas is not None:
+            left, cells = Counter(dict(enumerate(stage.quotas.kept))), stage.quotas.cells
+        for position in order:
+            if left[cells[position]]:
+                left[cells[position]] -= 1
+                follow[group].append(position)
+        kept[group] = follow[group]
+    return [group * size + p for group in range(stage.groups) for p in kept[group]]
+
+
+def test_closed_gaps_cost_less_attention_and_as_many_linear_layers() -> None:
+    config = architecture("swin3d_t")
+    closed, filled = costs(config, "sta:r=256"), costs(config, "sta:r=256,gaps=filled")
+    assert closed.tokens == filled.tokens
+    assert closed.modules["mlp"] == filled.modules["mlp"]
+    assert closed.attention < 0.7 * filled.attention
+
+
+def test_a_level_that_cannot_be_packed_is_filled() -> None:
+    stages = prune(tiny(), "sta:schedule=16/2").stages
+    assert [stage.quotas is not None for stage in stages] == [True, True]
+    stages = prune(tiny(), "sta:schedule=15/2").stages
+    assert [stage.quotas is not None for stage in stages] == [False, True]
+    stages = prune(tiny(), "random:schedule=16/2,gaps=filled").stages
+    assert [stage.quotas for stage in stages] == [None, None]
+
+
+@pytest.mark.parametrize("spec", ["sta:r=16", "random:r=16", "grid:r=16", "sta:r=15"])
+@torch.no_grad()
+def test_folding_joins_what_goes_and_pools_by_size(spec: str) -> None:
+    model = tiny()
+    plain, folded = (prune(model, spec + fold)(clips()).logits for fold in ("", ",fold=true"))
+    assert bool(folded.isfinite().all())
+    assert not torch.allclose(plain, folded)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("tome:r=5", "tome:r=5 does not fit a model that merges"),
+        ("run-length:r=2", "choose sta, random or grid"),
+        ("vid-tldr:r=5", "choose sta, random or grid"),
+        ("sta:r=4,fold=true,proportional_attention=true", "without proportional attention"),
+        ("sta:r=4,blocks=0/1/2", "leave blocks out"),
+        ("sta:r=4,stages=3", "leave stages out"),
+        ("sta:schedule=4/2/1", "give one number for each"),
+        ("sta:r=4,schedule=constant", "has no meaning for a model whose tokens merge"),
+        ("sta:r=36", "choose a smaller r"),
+        ("sta:r=4,gaps=open", "choose one of closed, filled"),
+    ],
+)
+def test_what_does_not_fit_a_pyramid_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        prune(tiny(), spec)
+
+
+def test_the_adapter_cuts_as_the_model_does() -> None:
+    model = tiny()
+    backbone = adapt(model)
+    grids = [level.grid for level in backbone.levels]
+    blocks = [
+        (n, block) for n, level in enumerate(model.videoswin.levels) for block in level.blocks
+    ]
+    for number, (level, block) in enumerate(blocks):
+        assert backbone.cut(number) == block.cut(grids[level])
+        assert backbone.layer(number) is block
