@@ -1,6 +1,7 @@
 """What each reducer costs in accuracy, beside dense models that cost as little.
 
     python benchmarks/accuracy.py demo --data demo-output/clips
+    python benchmarks/accuracy.py videoswin --data demo-output/clips
     python benchmarks/accuracy.py jhmdb --data ../shared/jhmdb/split1
 
 evaluates every setting with `vidprune evaluate` in runs/accuracy/ (a run that is there already is
@@ -19,6 +20,7 @@ from vidprune.commands.benchmark import Plan, Subject, subjects
 
 ROOT = Path(__file__).parents[1]
 SMALLER = "benchmarks/models/demo_6_blocks"
+VIDEOSWIN = "benchmarks/models/small_videoswin"
 REDUCERS = ("sta:r=16", "sta:r=32")
 RIVALS = (
     "random",
@@ -33,6 +35,15 @@ RIVALS = (
     "run-length:fold=true",
     "vid-tldr",
 )
+# Both ways to attend once tokens are gone, at the same r.
+VIDEOSWIN_REDUCERS = tuple(
+    reducer.replace("#", str(r))
+    for r in (20, 32)
+    for reducer in (
+        *("sta:r=#", "sta:r=#,gaps=filled", "sta:r=#,fold=true", "grid:r=#"),
+        *("random:r=#", "random:r=#,gaps=filled", "random:r=#,fold=true"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,10 @@ class Dataset:
     """How `evaluate` is called on a dataset, and how many segments and crops it takes there."""
 
     options: tuple[str, ...]
-    smaller_options: tuple[str, ...]
+    smaller_options: tuple[str, ...] = ()
+    model: str = "demo"
+    reducers: tuple[str, ...] = REDUCERS
+    rivals: tuple[str, ...] = RIVALS
     # The views that come nearest to the arithmetic of each of REDUCERS.
     fewer_views: tuple[tuple[int, int], ...] = ()
 
@@ -48,6 +62,11 @@ class Dataset:
 def demo(data: Path, probes: Path) -> Dataset:
     shared = ("--data", str(data), "--batch-size", "16")
     return Dataset((*shared, "--model", "demo"), (*shared, "--model", SMALLER))
+
+
+def videoswin(data: Path, probes: Path) -> Dataset:
+    options = ("--data", str(data), "--batch-size", "16", "--model", VIDEOSWIN)
+    return Dataset(options, model=VIDEOSWIN, reducers=VIDEOSWIN_REDUCERS, rivals=())
 
 
 def jhmdb(data: Path, probes: Path) -> Dataset:
@@ -69,9 +88,14 @@ def jhmdb(data: Path, probes: Path) -> Dataset:
 
 def settings(dataset: Dataset) -> list[tuple[str, list[str]]]:
     """A name and the options of `evaluate` for every row, the dense model first."""
-    plan = Plan(models=("demo",), reducers=REDUCERS, against=RIVALS, smaller=SMALLER)
+    plan = Plan(
+        models=(dataset.model,),
+        reducers=dataset.reducers,
+        against=dataset.rivals,
+        smaller=SMALLER if dataset.smaller_options else None,
+    )
     rows = []
-    for subject in subjects(plan, "demo"):
+    for subject in subjects(plan, dataset.model):
         options = dataset.smaller_options if subject.checkpoint == SMALLER else dataset.options
         rows.append((_name(subject), [*options, *_options(subject)]))
     for segments, crops in dataset.fewer_views:
@@ -105,13 +129,14 @@ def _run(words: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", choices=("demo", "jhmdb"))
+    parser.add_argument("dataset", choices=("demo", "videoswin", "jhmdb"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--probes", type=Path, default=Path("runs/probes"))
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--record", type=Path, help="instead of benchmarks/results/accuracy/")
     given = parser.parse_args()
-    dataset = {"demo": demo, "jhmdb": jhmdb}[given.dataset](given.data, given.probes)
+    made = {"demo": demo, "videoswin": videoswin, "jhmdb": jhmdb}[given.dataset]
+    dataset = made(given.data, given.probes)
     folders = []
     for name, options in settings(dataset):
         folders.append(str(given.runs / given.dataset / name))

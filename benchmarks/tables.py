@@ -273,6 +273,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sweep": sweep,
     "target": target,
     "accuracy-demo": partial(accuracy, "demo"),
+    "accuracy-videoswin": partial(accuracy, "videoswin"),
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),
     **{
         f"matched-{size}-{dtype}": partial(matched, size, dtype)

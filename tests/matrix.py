@@ -99,9 +99,9 @@ def reducer_of(spec: str) -> str:
 class Rule:
     """What a kind of attention carries, and what it cannot.
 
-    `works`: specs, the first of a reducer for graphs, the last for encoders. `refused`: specs by a
-    pattern of what is said. `amounts`: as `Row.amount`, where another is meant. `limits`: by
-    reducer, under which condition it works; `reason`: why the others do not.
+    `works`: specs, the first of a reducer for graphs too, the last for encoders too. `refused`:
+    specs by a pattern of what is said. `amounts`: as `Row.amount`, where another is meant.
+    `limits`: by reducer, under which condition it works; `reason`: why the others do not.
     """
 
     works: tuple[str, ...]
@@ -119,8 +119,8 @@ ANY_TOKENS = Rule(
     works=(
         "sta:r=3",
         "sta:r=4,fold=true,proportional_attention=true,similarity=value",
-        "random:r=2,blocks=0/1/3",
         "random:r=3,fold=true",
+        "random:r=2,blocks=0/1/3",
         "grid:r=3",
         "grid:r=4,fold=true,proportional_attention=true",
         "tome:r=5",
@@ -181,13 +181,17 @@ TUBES = Rule(
 _MERGING = "Without `blocks` and `proportional_attention`: tokens go where patches merge."
 PYRAMID = Rule(
     works=(
+        "sta:r=4",
         "sta:r=3",
-        "sta:schedule=6/1,order=BF,similarity=output,first_group=random",
-        "sta:r=5,fold=true",
-        "random:r=3",
+        "sta:r=4,gaps=filled",
+        "sta:schedule=8/2,order=BF,similarity=output,first_group=random",
+        "sta:r=8,fold=true",
+        "random:r=4",
+        "random:r=4,gaps=filled",
         "random:r=3,fold=true",
-        "grid:r=3",
-        "grid:schedule=5/1,places=random,seed=1,fold=true",
+        "grid:r=4",
+        "grid:r=4,gaps=filled",
+        "grid:schedule=12/2,places=random,seed=1,fold=true",
     ),
     refused={
         "merges its tokens between levels and attends in windows": (
@@ -237,9 +241,10 @@ OBLONG = Grids(
 SQUARE = Grids(
     usual=_grid(4, 4, 4), awkward=(_grid(7, 3, 3), _grid(3, 5, 5)), one_frame=_grid(1, 4, 4)
 )
-# Of the first level, whose sides are halved twice.
+# Of the first level, whose sides are halved twice. Windows of 3 x 3 fit the usual one and no other:
+# elsewhere gaps are filled.
 LARGER = Grids(
-    usual=_grid(4, 8, 8), awkward=(_grid(5, 7, 5), _grid(3, 5, 11)), one_frame=_grid(1, 8, 5)
+    usual=_grid(4, 12, 12), awkward=(_grid(5, 7, 5), _grid(3, 11, 9)), one_frame=_grid(1, 8, 9)
 )
 
 
@@ -330,20 +335,28 @@ AMOUNTS = tuple(
 
 
 def _first(model: Model) -> tuple[str, ...]:
-    """One for each reducer whose shapes are static; of an encoder the first of them."""
+    """One for each reducer, whose shapes are static and which three blocks are enough for."""
     named: dict[str, str] = {}
     for spec in model.rule.works:
         named.setdefault(reducer_of(spec), spec)
-    return tuple(named.values())[: None if model.head else 1]
+    return tuple(named.values())
 
 
-# As graphs: every one of these is compiled whole and exported strictly, those of ALL all exported.
-COMPILED: tuple[Pair, ...] = tuple((model, spec) for model in MODELS for spec in _first(model))
-EXPORTED: tuple[Pair, ...] = tuple(
-    (model, spec)
-    for model in MODELS
-    for spec in (model.specs if model.rule is ALL else _first(model))
-    if "threshold" not in spec
+# As graphs. Export traces a forward as compilation does: it alone goes through more.
+COMPILED: tuple[Pair, ...] = tuple((model, spec) for model in CLASSIFIERS for spec in _first(model))
+EXPORTED: tuple[Pair, ...] = (
+    *COMPILED,
+    *((model, _first(model)[0]) for model in ENCODERS),
+    *(
+        (CLASSIFIERS[0], spec)
+        for spec in (
+            "sta:r=3,fold=true,proportional_attention=true",
+            "sta:r=4,first_group=grid,seed=2",
+            "grid:r=3,places=random",
+            "tome:r=5,proportional_attention=true",
+            "run-length:r=3,fold=true,proportional_attention=true",
+        )
+    ),
 )
 
 

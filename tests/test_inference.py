@@ -21,8 +21,8 @@ from vidprune.inference import (
     named_device,
     normalisation_of,
 )
-from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 from vidprune.video import Normalisation, read_views
 
 NAMES = [f"{number:02d}.mp4" for number in range(5)]

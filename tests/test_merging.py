@@ -151,12 +151,12 @@ def test_a_log_size_bias_is_attention_over_repeated_tokens() -> None:
     tokens = torch.randn(1, 9, 24, generator=generator, dtype=torch.float64)
     sizes = torch.tensor([[1.0, 3.0, 1.0, 2.0, 7.0, 1.0, 1.0, 4.0, 1.0]])
     bias = key_bias(layout_of(1, 9, sizes=sizes), proportional=True)
-    found, _ = backbone.attend(2, tokens, bias)
+    found, _ = backbone.attend(2, tokens, layout_of(1, 9), bias)
     there = torch.arange(9).repeat_interleave(sizes[0].int())
-    repeated, _ = backbone.attend(2, tokens[:, there])
+    repeated, _ = backbone.attend(2, tokens[:, there], layout_of(1, len(there)))
     first = [there.tolist().index(position) for position in range(9)]
     torch.testing.assert_close(found, repeated[:, first], rtol=1e-6, atol=1e-6)
-    plain, _ = backbone.attend(2, tokens)
+    plain, _ = backbone.attend(2, tokens, layout_of(1, 9))
     assert not torch.allclose(found, plain, atol=1e-2)
 
 
@@ -168,9 +168,10 @@ def test_padding_is_not_attended_to() -> None:
     valid = torch.ones(2, 9, dtype=torch.bool)
     valid[0, 6:] = False
     layout = Layout(grid=TokenGrid(frames=1, rows=1, columns=9), origin=valid.long(), valid=valid)
-    found, _ = backbone.attend(2, tokens, key_bias(layout, proportional=False))
-    torch.testing.assert_close(found[:1, :6], backbone.attend(2, tokens[:1, :6])[0])
-    torch.testing.assert_close(found[1:], backbone.attend(2, tokens[1:])[0])
+    found, _ = backbone.attend(2, tokens, layout, key_bias(layout, proportional=False))
+    wanted, _ = backbone.attend(2, tokens[:1, :6], layout_of(1, 6))
+    torch.testing.assert_close(found[:1, :6], wanted)
+    torch.testing.assert_close(found[1:], backbone.attend(2, tokens[1:], layout_of(1, 9))[0])
 
 
 def test_there_is_no_bias_where_nothing_asks_for_one() -> None:

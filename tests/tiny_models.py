@@ -12,7 +12,7 @@ from vidprune.backbones import videoswin_model
 from vidprune.backbones.registry import FAMILIES
 from vidprune.layout import TokenGrid
 
-# Four blocks, 24 channels, 3 heads; tokens of 4 x 4 pixels, of 2 frames where a family has tubes.
+# 24 channels, 3 heads; tokens of 4 x 4 pixels, of 2 frames where a family has tubes.
 WIDTHS = {
     "hidden_size": 24,
     "num_attention_heads": 3,
@@ -22,9 +22,9 @@ WIDTHS = {
 SIDE, TUBE = 4, 2
 
 
-def videomae(grid: TokenGrid) -> dict[str, Any]:
+def videomae(grid: TokenGrid, blocks: int) -> dict[str, Any]:
     return WIDTHS | {
-        "num_hidden_layers": 4,
+        "num_hidden_layers": blocks,
         "image_size": _pixels(grid),
         "patch_size": SIDE,
         "num_frames": TUBE * grid.frames,
@@ -32,16 +32,16 @@ def videomae(grid: TokenGrid) -> dict[str, Any]:
     }
 
 
-def vivit(grid: TokenGrid) -> dict[str, Any]:
-    return videomae(grid) | {"tubelet_size": (TUBE, SIDE, SIDE)}
+def vivit(grid: TokenGrid, blocks: int) -> dict[str, Any]:
+    return videomae(grid, blocks) | {"tubelet_size": (TUBE, SIDE, SIDE)}
 
 
-def vjepa2(grid: TokenGrid) -> dict[str, Any]:
+def vjepa2(grid: TokenGrid, blocks: int) -> dict[str, Any]:
     """Square grids."""
     return {
         "hidden_size": 24,
         "num_attention_heads": 3,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": blocks,
         "mlp_ratio": 2.0,
         "num_labels": 5,
         "crop_size": _square(grid),
@@ -55,10 +55,10 @@ def vjepa2(grid: TokenGrid) -> dict[str, Any]:
     }
 
 
-def timesformer(grid: TokenGrid, *, attention_type: str) -> dict[str, Any]:
+def timesformer(grid: TokenGrid, blocks: int, *, attention_type: str) -> dict[str, Any]:
     """Square grids: the layers of transformers divide one side by another."""
     return WIDTHS | {
-        "num_hidden_layers": 4,
+        "num_hidden_layers": blocks,
         "image_size": _square(grid),
         "patch_size": SIDE,
         "num_frames": grid.frames,
@@ -66,11 +66,11 @@ def timesformer(grid: TokenGrid, *, attention_type: str) -> dict[str, Any]:
     }
 
 
-def videoprism(grid: TokenGrid) -> dict[str, Any]:
-    """Two blocks in space, two in time."""
+def videoprism(grid: TokenGrid, blocks: int) -> dict[str, Any]:
+    """The first half of the blocks in space, the other in time."""
     return WIDTHS | {
-        "num_spatial_layers": 2,
-        "num_temporal_layers": 2,
+        "num_spatial_layers": blocks - blocks // 2,
+        "num_temporal_layers": blocks // 2,
         "num_auxiliary_layers": 0,
         "image_size": _pixels(grid),
         "num_frames": grid.frames,
@@ -78,16 +78,18 @@ def videoprism(grid: TokenGrid) -> dict[str, Any]:
     }
 
 
-def videoswin(grid: TokenGrid) -> dict[str, Any]:
-    """Three levels, of which the second, where tokens are gone, has a shifted block; `grid` is
-    that of the first."""
+def videoswin(grid: TokenGrid, blocks: int) -> dict[str, Any]:
+    """Levels of 1, 2 and 1 blocks; in the second, where tokens are gone, windows are shifted once.
+    `grid` is that of the first level."""
+    depths = (1, 2, 1)[: blocks - 1]
+    assert sum(depths) == blocks, "three blocks, or four"
     return {
         "num_frames": TUBE * grid.frames,
         "image_size": _pixels(grid),
         "patch_size": (TUBE, SIDE, SIDE),
         "embed_dim": 12,
-        "depths": (1, 2, 1),
-        "num_heads": (2, 3, 3),
+        "depths": depths,
+        "num_heads": (2, 3, 3)[: len(depths)],
         "window_size": (2, 3, 3),
         "num_labels": 5,
     }
@@ -103,7 +105,7 @@ def _square(grid: TokenGrid) -> int:
 
 
 # By the names that `matrix` gives them: the model type, and the options of a small model.
-OPTIONS: dict[str, tuple[str, Callable[[TokenGrid], dict[str, Any]]]] = {
+OPTIONS: dict[str, tuple[str, Callable[[TokenGrid, int], dict[str, Any]]]] = {
     "videomae": ("videomae", videomae),
     "vivit": ("vivit", vivit),
     "vjepa2": ("vjepa2", vjepa2),
@@ -118,12 +120,14 @@ OPTIONS: dict[str, tuple[str, Callable[[TokenGrid], dict[str, Any]]]] = {
 }
 
 
-def tiny(family: str, grid: TokenGrid, *, head: bool = True, **changes: Any) -> PreTrainedModel:
+def tiny(
+    family: str, grid: TokenGrid, *, head: bool = True, blocks: int = 4, **changes: Any
+) -> PreTrainedModel:
     """The small classifier of a family, or its bare encoder."""
     model_type, options = OPTIONS[family]
     names = FAMILIES[model_type]
     kind = _class(names.classifier if head else names.encoder)
-    model: Any = drawn(kind(kind.config_class(**options(grid) | changes)).eval())
+    model: Any = drawn(kind(kind.config_class(**options(grid, blocks) | changes)).eval())
     # Counting what VideoPrism's head computes fails where it could be trained.
     return model.requires_grad_(False)
 

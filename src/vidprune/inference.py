@@ -181,7 +181,8 @@ def _batches(
 
 
 def clip_key(name: str, view: int) -> int:
-    """A number that stands for one view of one video wherever and whenever it is run."""
+    """A number that stands for one view of a video, in every run that calls it by this `name`:
+    lists by their entries, commands that take paths by the path as it was given."""
     digest = hashlib.sha256(f"{view} {name}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 

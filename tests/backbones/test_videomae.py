@@ -11,7 +11,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from tiny_videomae import clips, tiny_config, tiny_videomae
 from vidprune.backbones.registry import adapt
 from vidprune.backbones.videomae import VideoMAEShape, grid_of, patch_sides
-from vidprune.layout import TokenGrid
+from vidprune.layout import Layout, TokenGrid
 from vidprune.pruned import prune
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.sta import STA
@@ -39,6 +39,13 @@ def test_nothing_dropped_is_the_original_for_other_configurations(changes: dict[
         assert torch.equal(prune(model, None)(clips(1)).logits, model(clips(1)).logits)
 
 
+def whole(tokens: Tensor) -> Layout:
+    """A layout of so many tokens; VideoMAE's attention asks for none."""
+    batch, length = tokens.shape[:2]
+    grid = TokenGrid(frames=1, rows=1, columns=length)
+    return Layout(grid=grid, origin=torch.arange(length).expand(batch, -1))
+
+
 def projected(model: Any, block: int, part: str, pixels: Tensor) -> Tensor:
     """What the attention of a block computes in the model's own forward, (B, N, heads, d)."""
     attention = model.videomae.encoder.layer[block].attention.attention
@@ -60,7 +67,7 @@ def test_head_mean_is_the_mean_over_heads_of_what_attention_computes(
     backbone = adapt(model)
     tokens = backbone.embed(pixels)
     for block in range(backbone.depth):
-        tokens, normalised = backbone.attend(block, tokens)
+        tokens, normalised = backbone.attend(block, tokens, whole(tokens))
         mean = projected(model, block, PARTS[signal], pixels).mean(2)
         torch.testing.assert_close(
             backbone.head_mean(block, normalised, signal), mean, rtol=1e-12, atol=1e-12
@@ -81,7 +88,8 @@ def test_head_mean_of_a_projection_that_is_more_than_its_weight() -> None:
     attention = model.videomae.encoder.layer[0].attention.attention
     attention.key.__class__ = WithAdapter
     backbone = adapt(model)
-    _, normalised = backbone.attend(0, backbone.embed(clips(2).double()))
+    tokens = backbone.embed(clips(2).double())
+    _, normalised = backbone.attend(0, tokens, whole(tokens))
     mean = projected(model, 0, PARTS["keys"], clips(2).double()).mean(2)
     torch.testing.assert_close(backbone.head_mean(0, normalised, "keys"), mean)
 
@@ -154,8 +162,8 @@ def test_the_attention_map_is_what_eager_attention_hands_out() -> None:
     backbone = adapt(model)
     tokens = backbone.embed(clips(2))
     for block in range(backbone.depth):
-        tokens, normalised = backbone.attend(block, tokens)
-        found = backbone.attention_map(block, normalised, None)
+        tokens, normalised = backbone.attend(block, tokens, whole(tokens))
+        found = backbone.attention_map(block, normalised, whole(tokens), None)
         torch.testing.assert_close(found, seen[block].mean(1), rtol=1e-5, atol=1e-7)
         tokens = backbone.feed_forward(block, tokens)
     assert float(found.std()) > 1e-3
@@ -166,11 +174,12 @@ def test_the_attention_map_is_what_eager_attention_hands_out() -> None:
 def test_the_attention_map_takes_a_bias_per_key(qv_bias: bool) -> None:
     model = tiny_videomae(qv_bias=qv_bias).double()
     backbone = adapt(model)
-    _, normalised = backbone.attend(0, backbone.embed(clips(2).double()))
+    tokens = backbone.embed(clips(2).double())
+    _, normalised = backbone.attend(0, tokens, whole(tokens))
     bias = torch.randn(2, 128, generator=torch.Generator().manual_seed(1))
     bias[1, 100:] = float("-inf")
     wanted = (logits_by_hand(model, 0, normalised) + bias[:, None, None]).softmax(-1).mean(1)
-    found = backbone.attention_map(0, normalised, bias)
+    found = backbone.attention_map(0, normalised, whole(tokens), bias)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-7)
     assert (found[1, :, 100:] == 0).all()
     torch.testing.assert_close(found.sum(-1), torch.ones(2, 128))
@@ -181,10 +190,12 @@ def test_the_attention_map_takes_a_bias_per_key(qv_bias: bool) -> None:
 @torch.no_grad()
 def test_the_attention_map_of_half_precision_is_in_full() -> None:
     model = tiny_videomae()
-    _, normalised = adapt(model).attend(0, adapt(model).embed(clips(1)))
+    tokens = adapt(model).embed(clips(1))
+    layout = whole(tokens)
+    _, normalised = adapt(model).attend(0, tokens, layout)
     bias = torch.randn(1, 128, generator=torch.Generator().manual_seed(1))
-    wanted = adapt(model).attention_map(0, normalised, bias)
-    half = adapt(model.bfloat16()).attention_map(0, normalised.bfloat16(), bias)
+    wanted = adapt(model).attention_map(0, normalised, layout, bias)
+    half = adapt(model.bfloat16()).attention_map(0, normalised.bfloat16(), layout, bias)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, wanted, rtol=0.1, atol=1e-3)
     torch.testing.assert_close(half.sum(-1), torch.ones(1, 128))
@@ -195,8 +206,8 @@ def test_the_attention_map_of_half_precision_is_in_full() -> None:
 def test_no_bias_and_a_bias_of_nought_are_one(attention: str) -> None:
     backbone = adapt(tiny_videomae(attn_implementation=attention))
     tokens = backbone.embed(clips(2))
-    plain, normalised = backbone.attend(0, tokens)
-    biased, also = backbone.attend(0, tokens, torch.zeros(2, 128))
+    plain, normalised = backbone.attend(0, tokens, whole(tokens))
+    biased, also = backbone.attend(0, tokens, whole(tokens), torch.zeros(2, 128))
     torch.testing.assert_close(biased, plain, rtol=1e-5, atol=1e-6)
     assert torch.equal(normalised, also)
 
@@ -207,7 +218,7 @@ def test_attention_with_a_bias_is_the_softmax_with_it() -> None:
     backbone = adapt(model)
     tokens = backbone.embed(clips(2).double())
     bias = torch.randn(2, 128, generator=torch.Generator().manual_seed(1)).double()
-    found, normalised = backbone.attend(0, tokens, bias)
+    found, normalised = backbone.attend(0, tokens, whole(tokens), bias)
     module = model.videomae.encoder.layer[0].attention
     weights = (logits_by_hand(model, 0, normalised) + bias[:, None, None]).softmax(-1)
     value = module.attention.value(normalised).unflatten(-1, (3, -1))
@@ -221,14 +232,20 @@ def test_a_bias_of_minus_infinity_removes_a_token_and_log_two_doubles_it() -> No
     tokens = backbone.embed(clips(2).double())
     stays = torch.arange(128) % 5 != 2
     absent = torch.zeros(2, 128).masked_fill(~stays, float("-inf"))
-    found, _ = backbone.attend(0, tokens, absent)
-    wanted, _ = backbone.attend(0, tokens[:, stays])
+    found, _ = backbone.attend(0, tokens, whole(tokens), absent)
+    wanted, _ = backbone.attend(0, tokens[:, stays], whole(tokens[:, stays]))
     torch.testing.assert_close(found[:, stays], wanted)
     twice = torch.zeros(2, 128, dtype=torch.float64)
     twice[:, 7] = math.log(2)
-    found, _ = backbone.attend(0, tokens, twice)
-    wanted, _ = backbone.attend(0, torch.cat([tokens, tokens[:, 7:8]], 1))
+    found, _ = backbone.attend(0, tokens, whole(tokens), twice)
+    repeated = torch.cat([tokens, tokens[:, 7:8]], 1)
+    wanted, _ = backbone.attend(0, repeated, whole(repeated))
     torch.testing.assert_close(found, wanted[:, :128])
+
+
+def pooled(backbone: Any, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Logits of what the blocks leave."""
+    return backbone.classify(backbone.pool(backbone.features(tokens), weights))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -238,7 +255,7 @@ def test_tokens_that_weigh_nothing_are_not_pooled(dtype: torch.dtype) -> None:
     tokens = backbone.embed(clips(2).to(dtype))
     weights = torch.zeros(2, 128)
     weights[:, :50] = 1 / 50
-    found, wanted = backbone.classify(tokens, weights), backbone.classify(tokens[:, :50])
+    found, wanted = pooled(backbone, tokens, weights), pooled(backbone, tokens[:, :50])
     assert found.dtype == dtype
     slack = 0.1 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(found, wanted, rtol=slack, atol=slack)

@@ -21,8 +21,8 @@ from vidprune.benchmarking.contest import Candidate
 from vidprune.benchmarking.end_to_end import Entrant, Finish, race
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
 from vidprune.metrics import mean_probabilities
-from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 
 CPU = torch.device("cpu")
 BATCH, VIEWS = 5, 4

@@ -20,8 +20,8 @@ from vidprune import cli, inference
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import gmacs_per_view
-from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 from vidprune.video import read_views
 
 REDUCERS = ("sta:r=8", "random:r=8")

@@ -23,8 +23,8 @@ from vidprune.commands.agreement import agreement
 from vidprune.commands.benchmark import Plan, Subject, benchmark, subjects, write
 from vidprune.inference import Classifier
 from vidprune.macs import costs, gmacs_per_view
-from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 
 CPU = torch.device("cpu")
 

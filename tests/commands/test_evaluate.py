@@ -23,9 +23,9 @@ from vidprune.backbones.checkpoints import load
 from vidprune.commands.evaluate import evaluate, model_digest
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import gmacs_per_view
-from vidprune.pruned import prune
 from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 from vidprune.reducers.spec import describe
 from vidprune.report import Progress, Report
 from vidprune.video import UnreadableVideo, read_list, read_views

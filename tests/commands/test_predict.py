@@ -13,8 +13,8 @@ from vidprune import cli
 from vidprune.backbones.checkpoints import load
 from vidprune.commands.predict import predict
 from vidprune.inference import Classifier
-from vidprune.pruned import prune
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
 from vidprune.video import read_views
 
 NAMES = tuple(f"motion {number}" for number in range(CLASSES))

@@ -51,6 +51,11 @@ class Shape(Protocol):
         ...
 
     @property
+    def has_head(self) -> bool:
+        """Whether it gives logits, or only features."""
+        ...
+
+    @property
     def prefix(self) -> int:
         """How many tokens of its own the model puts before those of the grid."""
         ...

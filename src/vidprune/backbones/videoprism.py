@@ -93,10 +93,10 @@ class VideoPrismBackbone(VideoPrismShape, ViTBackbone):
     ) -> tuple[Tensor, Tensor]:
         """Attention with its residual, frame by frame or place by place."""
         half, layer, frames = self._half(attend_masked), self.layer(block), layout.grid.frames
-        bias = None if key_bias is None else key_bias[..., None]
+        split = _frames if self.in_space(block) else _lines
+        bias = None if key_bias is None else split(key_bias[..., None], frames)[..., 0]
         if self.in_space(block):
-            split = [None if x is None else _frames(x, frames) for x in (tokens, bias)]
-            mixed, normalised = half(layer, split[0], None if bias is None else split[1][..., 0])
+            mixed, normalised = half(layer, _frames(tokens, frames), bias)
             return _from_frames(mixed, frames), _from_frames(normalised, frames)
         lines = _lines(tokens, frames)
         if block == self.config.num_spatial_layers:
@@ -104,9 +104,7 @@ class VideoPrismBackbone(VideoPrismShape, ViTBackbone):
             temporal = self.encoder.temporal_embeddings
             lines = temporal.dropout(entered + temporal.position_embeddings)
         places = tokens.shape[1] // frames
-        mixed, normalised = half(
-            layer, lines, None if bias is None else _lines(bias, frames)[..., 0]
-        )
+        mixed, normalised = half(layer, lines, bias)
         return _from_lines(mixed, places), _from_lines(normalised, places)
 
     def attention_map(

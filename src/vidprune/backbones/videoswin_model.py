@@ -21,7 +21,7 @@ from vidprune.backbones.windows import Cut, Triple
 from vidprune.layout import TokenGrid
 
 
-class VideoSwinConfig(PreTrainedConfig):  # type: ignore[misc]
+class VideoSwinConfig(PreTrainedConfig):
     """The shape of a VideoSwin; the defaults are VideoSwin-T's on Kinetics.
 
     `depths` and `num_heads` have one entry per stage; the width is `embed_dim` in the first and
@@ -256,7 +256,7 @@ class VideoSwinStage(nn.Module):
         return (tokens, grid) if self.downsample is None else self.downsample(tokens, grid)
 
 
-class VideoSwinPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
+class VideoSwinPreTrainedModel(PreTrainedModel):
     """What transformers asks of both models below."""
 
     config_class = VideoSwinConfig

@@ -81,10 +81,12 @@ def _placed_attention(
 def _rotated(module: Any, normalised: Tensor, places: Places) -> tuple[Tensor, Tensor]:
     """Queries and keys (B, H, N, d), each turned by its token's place."""
     query, key = (
-        heads_of(project(normalised), module.num_attention_heads)
+        module.apply_rotary_embeddings(
+            heads_of(project(normalised), module.num_attention_heads), places
+        )
         for project in (module.query, module.key)
     )
-    return tuple(module.apply_rotary_embeddings(each, places) for each in (query, key))  # type: ignore[return-value]
+    return query, key
 
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from vidprune.benchmarking.report import Benchmark, BenchmarkRow, Speed
 from vidprune.intervals import Interval
 from vidprune.report import hardware
 
+_ENOUGH_FOR_P95 = 20
 SPEED = (
     "reducer",
     "GMACs",
@@ -116,7 +117,8 @@ def _speed_cells(row: BenchmarkRow) -> tuple[str, ...]:
         _speed_up(speed),
         _number(speed.efficiency, 2),
         f"{speed.latency_p50_ms:.1f}",
-        f"{speed.latency_p95_ms:.1f}",
+        # Of few repeats a 95th percentile is no more than the slowest of them.
+        f"{speed.latency_p95_ms:.1f}" if len(speed.latencies_ms) >= _ENOUGH_FOR_P95 else "",
         _number(speed.peak_memory_mib, 0),
         "" if speed.selection_share is None else f"{100 * speed.selection_share:.1f} %",
         _number(speed.over_bound, 2),

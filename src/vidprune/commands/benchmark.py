@@ -62,6 +62,18 @@ class Plan:
                     f"{name} holds {unknown[0]!r}, which is not known; choose from "
                     f"{', '.join(known)}"
                 )
+        if self.against and not self.reducers:
+            raise ValueError(
+                f"against={self.against} names rivals, but no reducer whose cost they are to have; "
+                "give reducers too, such as sta:r=64"
+            )
+        if self.arch is not None and not any(map(_is_file, self.models)):
+            raise ValueError(
+                f"arch={self.arch!r} is of original checkpoint files, and none of the models "
+                f"{self.models} is one (.pth, .pt, .safetensors); leave it out"
+            )
+        if not self.batch_sizes:
+            raise ValueError("batch_sizes is empty; give one at least, such as (1, 8)")
         if self.repeats < 2 or min(self.batch_sizes) < 1:
             raise ValueError(
                 f"repeats={self.repeats} must be at least 2, and batch sizes "
@@ -115,7 +127,11 @@ def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
 
 def _arch(plan: Plan, checkpoint: str) -> str | None:
     """The architecture of original checkpoints; what else a model is named by says its own."""
-    return plan.arch if checkpoint.endswith((".pth", ".pt", ".safetensors")) else None
+    return plan.arch if _is_file(checkpoint) else None
+
+
+def _is_file(checkpoint: str) -> bool:
+    return checkpoint.endswith((".pth", ".pt", ".safetensors"))
 
 
 def benchmark(

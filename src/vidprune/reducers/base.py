@@ -74,7 +74,8 @@ def chosen(order: Tensor, stage: Stage) -> Tensor:
     cells = torch.tensor(quotas.cells, device=order.device)
     # Stable, so that the order within a cell is kept.
     by_cell = order.gather(-1, cells[order].sort(dim=-1, stable=True).indices)
-    first, stay = 0, []
+    first = 0
+    stay: list[int] = []
     for cell, kept in enumerate(quotas.kept):
         stay.extend(range(first, first + kept))
         first += quotas.cells.count(cell)
@@ -112,7 +113,8 @@ class LevelReducer(Reducer, Protocol):
 
     @property
     def gaps(self) -> str:
-        """ "closed" where it can choose by quotas (see `chosen`), else "filled"."""
+        """Whether gaps are to be "closed", for which it must keep to quotas (see `chosen`), or
+        "filled"."""
         ...
 
     def plan_levels(self, levels: tuple[Level, ...]) -> tuple[Stage, ...]:
