@@ -1,4 +1,4 @@
-"""Writes the tables of the README and the docs from the committed records.
+"""Writes the tables of the README and the docs from the committed records and the test matrix.
 
     python benchmarks/tables.py          # rewrite what has changed
     python benchmarks/tables.py --check  # exit with 1 where something would change
@@ -8,6 +8,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -251,6 +252,12 @@ def _bracketed(interval: dict[str, float], form: str, unit: str = "") -> str:
     return f"{interval['value']:{form}}{unit} ({low} to {high})"
 
 
+def support() -> str:
+    """Which reducers work on which models, and how far: from the tables that the tests run over."""
+    table: str = runpy.run_path(str(ROOT / "tests" / "matrix.py"))["support_table"]()
+    return table
+
+
 def _report(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     return found
@@ -264,6 +271,7 @@ def _ran(found: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "support": support,
     "demo": demo,
     "demo-model": demo_model,
     "positions": positions,

@@ -191,7 +191,7 @@ PYRAMID = Rule(
         "random:r=3,fold=true",
         "grid:r=4",
         "grid:r=4,gaps=filled",
-        "grid:schedule=12/2,places=random,seed=1,fold=true",
+        "grid:schedule=8/2,places=random,seed=1,fold=true",
     ),
     refused={
         "merges its tokens between levels and attends in windows": (

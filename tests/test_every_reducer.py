@@ -434,9 +434,8 @@ def test_it_compiles_as_one_graph(name: Model, spec: str) -> None:
     backend = "inductor" if name.family == "videomae" else "eager"
     pruned, options = prune(dense(name, blocks=THREE_BLOCKS), spec), asked_for(name)
     compiled = torch.compile(pruned, fullgraph=True, backend=backend)
-    for batch in (1, 3) if backend == "inductor" else (2,):
-        pixels = pixels_for(pruned, batch)
-        assert_same_output(compiled(pixels, **options), pruned(pixels, **options))
+    pixels = pixels_for(pruned, 2)
+    assert_same_output(compiled(pixels, **options), pruned(pixels, **options))
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ def _add_source(group: Any) -> None:
     )
     group.add_argument("--arch", metavar="NAME", help="architecture of an original checkpoint")
     group.add_argument(
-        "--config", type=Path, metavar="JSON", help="VideoMAEConfig of an original checkpoint"
+        "--config", type=Path, metavar="JSON", help="configuration of an original checkpoint"
     )
 
 

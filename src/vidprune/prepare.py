@@ -79,7 +79,7 @@ def load_model(
 def _config_file(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
-            f"config={str(path)!r} is no file; give the JSON file of a VideoMAEConfig"
+            f"config={str(path)!r} is no file; give a model's config.json"
         )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -87,8 +87,8 @@ def _config_file(path: Path) -> Path:
         found = None
     if not isinstance(found, dict):
         raise ValueError(
-            f"config={str(path)!r} is not the JSON object of a VideoMAEConfig, as a checkpoint's "
-            "config.json holds it; give such a file"
+            f"config={str(path)!r} is not the JSON object of a model's configuration, as a "
+            "checkpoint's config.json holds it; give such a file"
         )
     return path
 

@@ -156,8 +156,8 @@ def _on_grid(backbone: Backbone, features: Tensor, encoded: Encoded, dense: Fill
         own = features.unflatten(0, (batch, frames))[:, :, 1:].flatten(1, 2)
     else:
         own = features[:, backbone.prefix :]
-    if encoded.stages == 0 and encoded.layout.time_major:
-        return own
+    if encoded.stages == 0:
+        return own if encoded.layout.time_major else spread(own, encoded.layout.origin.argsort(1))
     return spread(own, sources(encoded.layout, encoded.owners, encoded.stages, dense))
 
 
