@@ -284,6 +284,19 @@ def test_a_filling_that_is_not_known_is_refused() -> None:
         pruned(pixels_for(pruned), dense="best")
 
 
+@pytest.mark.parametrize(("name", "spec"), PRUNED, ids=str)
+def test_padding_is_told_from_tokens(name: Model, spec: str) -> None:
+    model = encoder(name)
+    output = prune(model, spec)(pixels_for(model), return_trace=True)
+    if "threshold" not in spec:
+        assert output.valid is None
+        return
+    own = torch.ones(3, adapt(model).prefix, dtype=torch.bool)
+    assert torch.equal(output.valid, torch.cat([own, output.trace.origin[-1] >= 0], 1))
+    assert output.valid.shape == output.last_hidden_state.shape[:2]
+    assert not output.valid.all()
+
+
 @each_encoder
 def test_dense_features_come_only_when_asked_for(name: Model) -> None:
     model = encoder(name)
@@ -304,6 +317,9 @@ def test_pooled_features_are_those_of_the_class_token_or_the_mean(name: Model, s
     features = output.last_hidden_state
     if name.family == "vivit":
         wanted = model.pooler(features)
+    elif name.family == "timesformer-space":
+        # Each frame has one, and a clip their mean.
+        wanted = features[:, 0].unflatten(0, (3, -1)).mean(1)
     elif adapt(model).prefix:
         wanted = features[:, 0]
     else:
@@ -311,7 +327,7 @@ def test_pooled_features_are_those_of_the_class_token_or_the_mean(name: Model, s
         wanted = (features * sizes[..., None]).sum(1) / sizes.sum(1, keepdim=True)
     torch.testing.assert_close(output.pooler_output, wanted)
     whole = prune(model, None)(pixels_for(model)).pooler_output
-    assert whole.shape == output.pooler_output.shape
+    assert whole.shape == output.pooler_output.shape == (3, model.config.hidden_size)
     assert not torch.allclose(whole, output.pooler_output, atol=1e-4)
 
 

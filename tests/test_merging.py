@@ -96,7 +96,7 @@ def test_folding_neither_makes_nor_loses_anything(seed: int, entering: int, shar
         (number[..., None].double() * values).sum(1)
         for number, values in ((sizes, tokens), (layout.sizes, found))
     )
-    torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

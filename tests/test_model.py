@@ -318,7 +318,8 @@ def test_moving_to_a_dtype_keeps_pruning(dense: PreTrainedModel) -> None:
 @torch.no_grad()
 def test_a_saved_pruned_model_loads_as_the_original(dense: PreTrainedModel, tmp_path: Path) -> None:
     prune(dense, STA(r=3)).save_pretrained(tmp_path)
-    again = type(dense).from_pretrained(tmp_path)
+    # Copied, as products of weights that lie askew in memory (a file's) round otherwise.
+    again = copy.deepcopy(type(dense).from_pretrained(tmp_path))
     assert torch.equal(again(clips(1)).logits, dense(clips(1)).logits)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from vidprune.backbones.registry import has_head
+from vidprune.backbones.registry import has_head, known_class
 from vidprune.environment import usable_cores
 from vidprune.model import Trace
 from vidprune.pruned import PrunedOutput
@@ -63,7 +63,7 @@ class Classifier:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        if not has_head(model):
+        if known_class(model) is not None and not has_head(model):
             raise ValueError(
                 f"model is a {type(model).__name__}, an encoder without a head, which has no "
                 "classes to choose from; load a classifier's checkpoint"

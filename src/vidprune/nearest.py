@@ -13,19 +13,22 @@ def nearest(origin: Tensor, grid: TokenGrid, *, valid: Tensor | None = None) -> 
     padding. Nearest in time, row and column, each counted in tokens; of equally near ones the
     earlier place counts. A place that has its own token is its own nearest.
     """
+    if valid is not None:
+        # Further away than any place.
+        origin = origin.masked_fill(~valid, -(grid.tokens**2))
+    places = torch.arange(grid.tokens, device=origin.device).view(grid.frames, -1)
+    # Frame by frame: all distances at once would be larger than the model's activations.
+    return torch.cat([_nearest_to(frame, origin, grid) for frame in places], 1)
+
+
+def _nearest_to(places: Tensor, origin: Tensor, grid: TokenGrid) -> Tensor:
+    """As `nearest`, for some places (n,)."""
     squares = sum(
-        (everywhere[:, None] - theirs[:, None, :]) ** 2
-        for everywhere, theirs in zip(
-            _coordinates(torch.arange(grid.tokens, device=origin.device), grid),
-            _coordinates(origin, grid),
-            strict=True,
-        )
+        (here[:, None] - theirs[:, None, :]) ** 2
+        for here, theirs in zip(_coordinates(places, grid), _coordinates(origin, grid), strict=True)
     )
     # The place itself breaks ties, so that the order in which tokens are kept does not matter.
-    ranked = squares * grid.tokens + origin[:, None, :]
-    if valid is not None:
-        ranked = ranked.masked_fill(~valid[:, None], torch.iinfo(torch.int64).max)
-    return ranked.argmin(-1)
+    return (squares * grid.tokens + origin[:, None, :]).argmin(-1)
 
 
 def nearest_in_frame(origin: Tensor, grid: TokenGrid) -> Tensor:

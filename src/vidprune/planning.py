@@ -60,9 +60,11 @@ def _of_one_level(shape: Shape, reducer: Reducer) -> tuple[Stage, ...]:
 
 
 def _check_carried(shape: Shape, reducer: Reducer, stage: Stage) -> None:
-    """Every later block's attention must take what a stage leaves."""
-    later = _attended_after(stage, shape.depth)
-    needed = max((shape.pattern(block) for block in later), default=Pattern.FREE)
+    """Every later block's attention, and what comes after the last, must take what a stage
+    leaves; and who asks for attention's weights needs attention over all tokens."""
+    needed = max(shape.pattern(block) for block in _attended_after(stage, shape.depth))
+    if "attention" in reducer.needs:
+        needed = max(needed, shape.pattern(stage.block))
     if stage.pattern < needed:
         raise ValueError(
             f"{describe(reducer)} does not fit this model, which {_NEEDED[needed]} (its stage "
@@ -71,4 +73,4 @@ def _check_carried(shape: Shape, reducer: Reducer, stage: Stage) -> None:
 
 
 def _attended_after(stage: Stage, depth: int) -> Sequence[int]:
-    return range(stage.block + (stage.place is not Place.BEFORE_BLOCK), depth)
+    return range(stage.block + (stage.place is not Place.BEFORE_BLOCK), depth + 1)

@@ -78,9 +78,7 @@ def load_model(
 
 def _config_file(path: Path) -> Path:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"config={str(path)!r} is no file; give a model's config.json"
-        )
+        raise FileNotFoundError(f"config={str(path)!r} is no file; give a model's config.json")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:

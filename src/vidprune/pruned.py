@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 
@@ -37,10 +38,14 @@ class PrunedFeatures(BaseModelOutputWithPooling):
 
     `last_hidden_state` (B, P + K, C): the model's own tokens, then the survivors; `pooler_output`
     (B, C): one vector per clip; `dense_features` (B, N, C), on request: a feature for every place
-    of the grid, time-major, the model's own tokens left out; `trace`, on request.
+    of the grid, time-major, the model's own tokens left out; `trace`, on request. Where clips keep
+    different numbers of tokens, `valid` (B, P + K) bool is False for padding; else it is None.
+    (A TimeSformer without time has its hidden state frame by frame, as in transformers:
+    (B T, 1 + K / T, C).)
     """
 
     dense_features: Tensor | None = None
+    valid: Tensor | None = None
     trace: Trace | None = None
 
 
@@ -143,9 +148,16 @@ class PrunedEncoder(Pruned):
             last_hidden_state=features,
             pooler_output=pooled,
             dense_features=None if dense is None else _on_grid(backbone, features, encoded, dense),
+            valid=_valid(backbone, encoded),
             trace=encoded.trace if return_trace else None,
         )
         return self._finished(output, return_dict)
+
+
+def _valid(backbone: Backbone, encoded: Encoded) -> Tensor | None:
+    """Which of the tokens are none of padding, the model's own included."""
+    valid = encoded.layout.valid
+    return None if valid is None else pad(valid, (backbone.prefix, 0), value=True)
 
 
 def _on_grid(backbone: Backbone, features: Tensor, encoded: Encoded, dense: Filling) -> Tensor:
@@ -161,7 +173,12 @@ def _on_grid(backbone: Backbone, features: Tensor, encoded: Encoded, dense: Fill
     return spread(own, sources(encoded.layout, encoded.owners, encoded.stages, dense))
 
 
-def _check_clips(pixel_values: Tensor, clip_shape: tuple[int, ...]) -> None:
+def _check_clips(pixel_values: object, clip_shape: tuple[int, ...]) -> None:
+    if not isinstance(pixel_values, Tensor):
+        raise TypeError(
+            f"pixel_values is a {type(pixel_values).__name__}; give clips as a tensor (batch, "
+            f"{', '.join(map(str, clip_shape))}), such as a processor or vidprune.read_clip makes"
+        )
     if tuple(pixel_values.shape[1:]) != clip_shape:
         raise ValueError(
             f"pixel_values has the shape {tuple(pixel_values.shape)}, but the model takes (batch, "

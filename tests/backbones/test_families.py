@@ -219,6 +219,42 @@ def test_the_first_tokens_are_the_model_s_own_and_are_never_counted(family: str)
     assert not same[:, backbone.prefix :].any()
 
 
+# After the last block nothing attends any more.
+
+
+@pytest.mark.parametrize("family", ["timesformer-divided", "videoprism"])
+@pytest.mark.parametrize("spec", ["sta:schedule=5/,blocks=3/", "random:schedule=5/,blocks=3/"])
+def test_after_the_last_block_any_may_go(family: str, spec: str) -> None:
+    model = in_double(family, head=False)
+    pixels, backbone = pixels_for(model), adapt(model)
+    output = prune(model, spec)(pixels, return_trace=True)
+    own = model(pixels).last_hidden_state
+    grid_tokens = own[:, backbone.prefix :]
+    places = backbone.places(torch.device("cpu"))
+    if places is not None:
+        grid_tokens = grid_tokens[:, places.argsort()]
+    wanted = torch.cat([own[:, : backbone.prefix], at(grid_tokens, output.trace.origin[0])], 1)
+    torch.testing.assert_close(output.last_hidden_state, wanted, **DOUBLE)
+
+
+@pytest.mark.parametrize(
+    ("family", "spec"),
+    [
+        ("timesformer-space", "sta:schedule=0/5,blocks=0/3"),
+        ("timesformer-space", "tome:schedule=0/0/0/5"),
+        ("timesformer-divided", "vid-tldr:r=5,blocks=3/"),
+        ("timesformer-divided", "tome:schedule=0/0/5/0"),
+        ("videoprism", "vid-tldr:r=5,blocks=3/"),
+        ("videoprism", "sta:schedule=5/,blocks=2/"),
+    ],
+)
+def test_but_frames_that_stay_apart_and_maps_of_attention_ask_for_more(
+    family: str, spec: str
+) -> None:
+    with pytest.raises(ValueError, match="does not fit this model, which attends"):
+        prune(in_double(family), spec)
+
+
 # What reducers are given.
 
 

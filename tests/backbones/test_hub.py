@@ -43,6 +43,23 @@ def test_a_folder_gives_the_model_that_was_saved(tmp_path: Path, family: str, he
     assert_same(load(tmp_path / "again"), model)
 
 
+@pytest.mark.parametrize("attention_type", ["divided_space_time", "joint_space_time", "space_only"])
+def test_every_kind_of_timesformer_comes_back(tmp_path: Path, attention_type: str) -> None:
+    model = tiny("timesformer", attention_type=attention_type)
+    model.save_pretrained(tmp_path)
+    assert_same(load(tmp_path), model)
+    larger = load(tmp_path, frames=4, size=64)
+    assert larger.config.num_frames == 4
+    assert bool(answer(larger, clip_for(larger)).isfinite().all())
+
+
+def test_a_head_that_is_insisted_on_must_be_there(tmp_path: Path) -> None:
+    model = tiny_videomae(num_labels=0)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="has no classifier's head, which head=True insists"):
+        load(tmp_path, head=True)
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 def test_the_head_can_be_left_out(tmp_path: Path, family: str) -> None:
     model = tiny(family)

@@ -81,5 +81,6 @@ def fused_parts(qkv: Module, normalised: Tensor, thirds: int) -> Tensor:
 
 
 def log_weights(weights: Tensor) -> Tensor:
-    """Weights (B, N) of an average as what attention adds to its logits; 0 becomes -inf."""
-    return weights.log()
+    """Weights (B, N) of an average as what attention adds to its logits; 0 becomes -inf. The
+    largest is 0, near which half precision is finest; a constant cancels in the softmax."""
+    return (weights / weights.amax(-1, keepdim=True)).log()

@@ -1,7 +1,8 @@
 """What the forward loop asks of a model family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
+from types import FunctionType
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,10 +18,16 @@ SIGNALS: tuple[Signal, ...] = ("keys", "queries", "values")
 
 
 @cache
-def compiled_half(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled_half(function: FunctionType, variant: Hashable = None) -> Callable[..., Any]:
     """Half a block, as a function of its layer and tokens, compiled once for all blocks and any
-    number of tokens: a model that prunes has as many lengths as stages."""
-    return torch.compile(function, dynamic=True, fullgraph=True)
+    number of tokens: a model that prunes has as many lengths as stages.
+
+    `variant`: what of its arguments is no tensor and makes it other code. Each has code of its
+    own, since compiled code is kept, counted and in the end given up by code object.
+    """
+    code = function.__code__.replace()
+    copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    return torch.compile(copy, dynamic=True, fullgraph=True)
 
 
 class Shape(Protocol):
@@ -61,7 +68,8 @@ class Shape(Protocol):
         ...
 
     def pattern(self, block: int) -> Pattern:
-        """How regular the tokens must be that attention in a block is given."""
+        """How regular the tokens must be that attention in a block is given, or, of block
+        `depth`, those that `features` is given."""
         ...
 
     def quotas(self, level: int, kept: int) -> Quotas | None:

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones import videoswin_model
 from vidprune.backbones.refusals import CheckpointError
-from vidprune.backbones.registry import FAMILIES
+from vidprune.backbones.registry import FAMILIES, STEPS
 
 
 def config_class(model_type: str) -> type[PreTrainedConfig]:
@@ -33,7 +33,7 @@ def check_family(source: str, model_type: object) -> None:
     if model_type not in FAMILIES:
         raise CheckpointError(
             f"{source!r} is a checkpoint of the family {model_type!r}; the families that can be "
-            f"loaded are: {', '.join(FAMILIES)}"
+            f"loaded are: {', '.join(FAMILIES)}; {STEPS}"
         )
 
 

@@ -19,6 +19,7 @@ from vidprune.backbones.families import (
 )
 from vidprune.backbones.originals import fill, read_original
 from vidprune.backbones.refusals import CheckpointError, refuse
+from vidprune.backbones.registry import has_head
 from vidprune.backbones.resizing import is_learned, resized, stretch
 from vidprune.backbones.videomae_v2_hub import WEIGHTS, is_videomae_v2, to_videomae
 
@@ -62,16 +63,22 @@ def from_hub(
     for name, value in normalisation.of_checkpoint(source, revision).items():
         setattr(config, name, value)
     normalisation.complete(config)
+    wants_head = head is True
     if head is None:
         head = not says_encoder(config)
     if is_learned(config.model_type):
         model = _pretrained(source, revision, config, head)
         stretch(model, frames=frames, size=size)
-        return model
-    config = resized(config, frames=frames, size=size)
-    if is_videomae_v2(record):
-        return _videomae_v2(source, revision, config, head)
-    return _pretrained(source, revision, config, head)
+    else:
+        config = resized(config, frames=frames, size=size)
+        reads = _videomae_v2 if is_videomae_v2(record) else _pretrained
+        model = reads(source, revision, config, head)
+    if wants_head and not has_head(model):
+        raise CheckpointError(
+            f"{source} has no classifier's head, which head=True insists on; leave head out for "
+            "features, or give a fine-tuned checkpoint"
+        )
+    return model
 
 
 def _record(source: str, revision: str | None) -> dict[str, Any]:

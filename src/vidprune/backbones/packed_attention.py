@@ -18,15 +18,16 @@ def attend_packed(
     with them the biases differ from clip to clip.
     """
     batch, device = normalised.shape[0], normalised.device
-    members = packing.members(device)
+    clips = torch.arange(batch, device=device)[:, None]
     qkv = attention.qkv(normalised)
     # Windows before clips: those of one kind are then a slice, for all clips together.
-    rows = members[:, None] + torch.arange(batch, device=device)[:, None] * qkv.shape[1]
+    rows = packing.members(device)[:, None] + clips * qkv.shape[1]
     windows = qkv.reshape(-1, qkv.shape[2]).index_select(0, rows.flatten())
     windows = windows.view(*rows.shape, 3, attention.heads, -1)
     codes = _codes(origin, packing.cut).flatten()[rows].int()
     mixed, first = [], 0
-    for count, regions in zip(packing.cut.kinds, packing.regions(device), strict=True):
+    for kind, count in enumerate(packing.cut.kinds):
+        regions = packing.regions(kind, device)
         part = slice(first, first + count)
         query, key, value = windows[part].flatten(0, 1).transpose(1, 3).unbind(2)
         bias = _bias(attention, codes[part].flatten(0, 1), packing.cut, regions)
@@ -34,9 +35,10 @@ def attend_packed(
         mixed.append(out.transpose(1, 2).flatten(2))
         first += count
     together = torch.cat(mixed).flatten(0, 1)
-    # Every kept token is a member once, so that this is the way back.
-    homes = rows.flatten().argsort()
-    return attention.proj(together.index_select(0, homes).unflatten(0, (batch, -1)))
+    # Every kept token is a member once.
+    homes, members = packing.homes(device), rows.shape[2]
+    rows = (homes // members * batch + clips) * members + homes % members
+    return attention.proj(together.index_select(0, rows.flatten()).unflatten(0, rows.shape))
 
 
 def _codes(origin: Tensor, cut: Cut) -> Tensor:

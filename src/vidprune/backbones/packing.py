@@ -17,6 +17,7 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor
 
+from vidprune.backbones.remembered import remembered
 from vidprune.backbones.windows import Cut, axis_ranges
 from vidprune.layout import Quotas, TokenGrid
 
@@ -106,20 +107,20 @@ class Packing:
 
     def members(self, device: torch.device) -> Tensor:
         """(W, m) int64: the position among the kept of each window's tokens."""
-        windows = [window for kind in self._kinds() for window in kind]
-        return torch.tensor([[token for token, _ in window] for window in windows], device=device)
+        return _members(self, device)
 
-    def regions(self, device: torch.device) -> list[Tensor | None]:
-        """For each kind of window which of its tokens may attend each other, (m, m) bool; None
-        where all may."""
-        found: list[Tensor | None] = []
-        for windows in self._kinds():
-            numbers = [region for _, region in windows[0]]
-            region = torch.tensor(numbers, device=device)
-            found.append(region[:, None] == region if len(set(numbers)) > 1 else None)
-        return found
+    def homes(self, device: torch.device) -> Tensor:
+        """(K,) int64: for each kept token where it stands among the W * m of `members`."""
+        return _homes(self, device)
 
-    def _kinds(self) -> list[list[list[tuple[int, int]]]]:
+    def regions(self, kind: int, device: torch.device) -> Tensor | None:
+        """Which tokens of a window of that kind may attend each other, (m, m) bool; None where
+        all may."""
+        stretches = zip(axis_ranges(self.cut)[kind], self.cut.shifts, self.cut.counts, strict=True)
+        came_round = any(shift and stop == count for (_, stop), shift, count in stretches)
+        return _regions(self, kind, device) if came_round else None
+
+    def kinds(self) -> list[list[list[tuple[int, int]]]]:
         """For each kind of window its windows: (position among the kept, region) of each token."""
         axes = [_along(self.cut, 0, None), _along(self.cut, 1, self.rows)]
         axes.append(_along(self.cut, 2, self.columns))
@@ -140,6 +141,23 @@ class Packing:
             region = 4 * t + 2 * r + c
             tokens.extend([(first + token, region) for token in range(self.kept[cell])])
         return tokens
+
+
+@remembered
+def _members(packing: Packing, device: torch.device) -> Tensor:
+    windows = [window for kind in packing.kinds() for window in kind]
+    return torch.tensor([[token for token, _ in window] for window in windows], device=device)
+
+
+@remembered
+def _homes(packing: Packing, device: torch.device) -> Tensor:
+    return packing.members(device).flatten().argsort()
+
+
+@remembered
+def _regions(packing: Packing, kind: int, device: torch.device) -> Tensor:
+    region = torch.tensor([number for _, number in packing.kinds()[kind][0]], device=device)
+    return region[:, None] == region
 
 
 def _along(cut: Cut, axis: int, lines: tuple[int, ...] | None) -> list[Segments]:

@@ -50,7 +50,7 @@ FAMILIES = {
 }
 BACKBONES = {family.classifier: family for family in FAMILIES.values()}
 ENCODERS = {family.encoder: family for family in FAMILIES.values()}
-_STEPS = "CONTRIBUTING.md says in four steps how a family is added"
+STEPS = "CONTRIBUTING.md says in four steps how a family is added"
 
 
 def adapt(model: PreTrainedModel, *, compiled: bool = False) -> Backbone:
@@ -62,7 +62,7 @@ def adapt(model: PreTrainedModel, *, compiled: bool = False) -> Backbone:
     if name is None:
         raise TypeError(
             f"model is a {type(model).__name__}, which no backbone adapter knows; known classes: "
-            f"{', '.join([*BACKBONES, *ENCODERS])}; {_STEPS}"
+            f"{', '.join([*BACKBONES, *ENCODERS])}; {STEPS}"
         )
     family = BACKBONES.get(name) or ENCODERS[name]
     if name == "VideoMAEForVideoClassification" and not model.config.use_mean_pooling:
@@ -94,6 +94,6 @@ def shape_of(config: PreTrainedConfig, *, head: bool = True) -> Shape:
     if config.model_type not in FAMILIES:
         raise TypeError(
             f"config is of the family {config.model_type!r}, which no backbone adapter knows; "
-            f"known families: {', '.join(FAMILIES)}; {_STEPS}"
+            f"known families: {', '.join(FAMILIES)}; {STEPS}"
         )
     return FAMILIES[config.model_type].shape(config, head)

@@ -128,7 +128,14 @@ def stretch(model: PreTrainedModel, *, frames: int | None = None, size: int | No
     """
     config = resized(model.config, frames=frames, size=size)
     source, target = shape_of(model.config).grid, shape_of(config).grid
-    tables = _LEARNED[config.model_type]
+    if source == target:
+        return
+    # (A TimeSformer without time has no table of times.)
+    tables = [
+        table
+        for table in _LEARNED[config.model_type]
+        if hasattr(getattr(model.base_model, table.module), table.name)
+    ]
     for name in dict.fromkeys(table.module for table in tables):
         old = getattr(model.base_model, name)
         state = old.state_dict()

@@ -56,7 +56,9 @@ class TimeSformerShape(ViTShape):
         return self.grid.frames if self.attention_type == "space_only" else 1
 
     def pattern(self, block: int) -> Pattern:
-        """As its kind of attention says."""
+        """As its kind of attention says; features of single frames stay apart as well."""
+        if block == self.depth and self.attention_type == "divided_space_time":
+            return Pattern.FREE
         return _PATTERNS[self.attention_type]
 
     def attend_macs(self, block: int, tokens: int, quotas: Quotas | None = None) -> dict[str, int]:
@@ -247,5 +249,9 @@ class TimeSformerBackbone(TimeSformerShape, ViTBackbone):
         return normed
 
     def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The class token, (B, C), or one per frame (B T, C)."""
-        return features[:, 0]
+        """The class token, (B, C). Where frames do not see each other, a classifier's are one per
+        frame (B T, C), as in transformers; an encoder's features are their mean."""
+        own = features[:, 0]
+        if self.attention_type == "space_only" and not self.has_head:
+            return own.unflatten(0, (-1, self.grid.frames)).mean(1)
+        return own

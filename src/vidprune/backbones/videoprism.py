@@ -35,7 +35,9 @@ class VideoPrismShape(ViTShape):
         return length, height, width
 
     def pattern(self, block: int) -> Pattern:
-        """As many in every frame; in temporal blocks the same places."""
+        """As many in every frame; in temporal blocks the same places; then any."""
+        if block == self.depth:
+            return Pattern.FREE
         return Pattern.PER_FRAME if self.in_space(block) else Pattern.TUBES
 
     def in_space(self, block: int) -> bool:

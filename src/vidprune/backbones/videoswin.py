@@ -7,6 +7,7 @@ is discarded. So the paper; where the reducer keeps to quotas, kept tokens atten
 instead (see Note [packed windows]). Similarity is taken from the keys of the level's last block.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -209,10 +210,12 @@ class VideoSwinBackbone(VideoSwinShape):
         layer, cut = self.layer(block), self.cut(block)
         if layout.quotas is not None:
             packing = self.packing(block, layout.quotas)
-            return self._half(_attend_packed)(layer, tokens, layout.origin, packing)
+            half = self._half(_attend_packed, packing)
+            return half(layer, tokens, layout.origin, packing)
         if layout.source is None:
-            return self._half(_attend_whole)(layer, tokens, cut)
-        return self._half(_attend_filled)(layer, tokens, layout.source, layout.origin, cut)
+            return self._half(_attend_whole, cut)(layer, tokens, cut)
+        half = self._half(_attend_filled, cut)
+        return half(layer, tokens, layout.source, layout.origin, cut)
 
     def head_mean(self, block: int, normalised: Tensor, signal: Signal) -> Tensor:
         """Mean over heads of one third of what the layer projects."""
@@ -252,5 +255,5 @@ class VideoSwinBackbone(VideoSwinShape):
         logits: Tensor = self.model.classifier(pooled)
         return logits
 
-    def _half(self, function: Any) -> Any:
-        return compiled_half(function) if self.compiled else function
+    def _half(self, function: Any, variant: Hashable = None) -> Any:
+        return compiled_half(function, variant) if self.compiled else function

@@ -7,8 +7,6 @@ not along each of three axes. Windows stand kind by kind here, and a mask is kep
 of per window: the bias of attention is then the same for all windows of one call.
 """
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -16,6 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from vidprune.backbones.remembered import remembered
 from vidprune.layout import TokenGrid
 
 Triple = tuple[int, int, int]
@@ -114,31 +113,7 @@ def axis_ranges(cut: Cut) -> list[tuple[tuple[int, int], ...]]:
     return list(product(*choices))
 
 
-def _remembered(
-    compute: Callable[[Cut, torch.device], Tensor],
-) -> Callable[[Cut, torch.device], Tensor]:
-    """Computes once per cut and device.
-
-    A graph that is being traced computes anew: it must hold the arithmetic, not a tensor of ours,
-    and what it makes must not outlive it. The same goes for fake tensors.
-    """
-
-    @functools.lru_cache(maxsize=64)
-    def once(cut: Cut, device: torch.device) -> Tensor:
-        # A tensor made under inference mode could never be used where gradients are wanted.
-        with torch.inference_mode(False):
-            return compute(cut, device)
-
-    @functools.wraps(compute)
-    def recall(cut: Cut, device: torch.device) -> Tensor:
-        if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
-            return compute(cut, device)
-        return once(cut, device)
-
-    return recall
-
-
-@_remembered
+@remembered
 def _places(cut: Cut, device: torch.device) -> Tensor:
     time, row, column = (_coordinates(cut, axis, device) for axis in range(3))
     _, rows, columns = _sides(cut.grid)
@@ -161,7 +136,7 @@ def _coordinates(cut: Cut, axis: int, device: torch.device) -> Tensor:
     return (shifted % padded).view(count, side)
 
 
-@_remembered
+@remembered
 def _homes(cut: Cut, device: torch.device) -> Tensor:
     places = cut.places(device).flatten()
     # Padding writes to one place more, which is cut off.
@@ -170,7 +145,7 @@ def _homes(cut: Cut, device: torch.device) -> Tensor:
     return behind.scatter(0, places % behind.shape[0], standing)[:-1]
 
 
-@_remembered
+@remembered
 def _regions(cut: Cut, device: torch.device) -> Tensor:
     masks = []
     for ranges in axis_ranges(cut):
@@ -186,7 +161,7 @@ def _regions(cut: Cut, device: torch.device) -> Tensor:
     return torch.stack(masks)
 
 
-@_remembered
+@remembered
 def _offsets(cut: Cut, device: torch.device) -> Tensor:
     _, rows, columns = cut.window
     place = torch.arange(cut.places_per_window, device=device)

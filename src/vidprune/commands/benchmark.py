@@ -62,11 +62,6 @@ class Plan:
                     f"{name} holds {unknown[0]!r}, which is not known; choose from "
                     f"{', '.join(known)}"
                 )
-        if self.against and not self.reducers:
-            raise ValueError(
-                f"against={self.against} names rivals, but no reducer whose cost they are to have; "
-                "give reducers too, such as sta:r=64"
-            )
         if self.arch is not None and not any(map(_is_file, self.models)):
             raise ValueError(
                 f"arch={self.arch!r} is of original checkpoint files, and none of the models "
