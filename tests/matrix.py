@@ -350,10 +350,7 @@ EXPORTED: tuple[Pair, ...] = (
     *(
         (CLASSIFIERS[0], spec)
         for spec in (
-            "sta:r=3,fold=true,proportional_attention=true",
             "sta:r=4,first_group=grid,seed=2",
-            "grid:r=3,places=random",
-            "tome:r=5,proportional_attention=true",
             "run-length:r=3,fold=true,proportional_attention=true",
         )
     ),
