@@ -17,7 +17,6 @@ from vidprune.backbones.window_attention import window_bias
 from vidprune.backbones.windows import Cut
 from vidprune.layout import Quotas, TokenGrid
 from vidprune.macs import costs
-from vidprune.model import run
 from vidprune.pruned import prune
 from vidprune.reducers.base import chosen
 from vidprune.reducers.exact import rising
@@ -360,18 +359,3 @@ def test_the_adapter_cuts_as_the_model_does() -> None:
     for number, (level, block) in enumerate(blocks):
         assert backbone.cut(number) == block.cut(grids[level])
         assert backbone.layer(number) is block
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_blocks_compile_for_every_cut_and_packing_of_several_models() -> None:
-    """More of them than one piece of code may be compiled for."""
-    torch._dynamo.reset()
-    for changes in ({}, {"embed_dim": 24}):
-        model = tiny(**changes)
-        for spec in (None, "sta:schedule=16/2", "sta:schedule=20/3", "sta:schedule=15/2"):
-            pruned = prune(model, spec)
-            backbone = adapt(pruned, compiled=True)
-            found, _ = run(backbone, pruned.reducer, pruned.stages, clips())
-            torch.testing.assert_close(found, pruned(clips()).logits, rtol=1e-4, atol=1e-4)
-    torch._dynamo.reset()
