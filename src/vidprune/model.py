@@ -126,7 +126,7 @@ class _Seen:
 # Between the levels of a pyramid four neighbours become one token, and a dropped one has left a
 # gap. The gap takes its nearest survivor (as it did in attention), the whole grid is merged, and
 # only then does the reducer choose, afresh, which of the merged tokens go on: the paper is silent,
-# but its GFLOPs are met by this reading alone. Its signals come from the last block before the
+# but all of its GFLOPs are met by this reading. Its signals come from the last block before the
 # merging, filled and averaged over the places that merge.
 
 

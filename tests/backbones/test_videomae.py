@@ -10,7 +10,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from tiny_videomae import clips, tiny_config, tiny_videomae
 from vidprune.backbones.registry import adapt
-from vidprune.backbones.videomae import VideoMAEShape, grid_of, patch_sides
+from vidprune.backbones.videomae import VideoMAEShape, patch_sides
 from vidprune.layout import Layout, TokenGrid
 from vidprune.pruned import prune
 from vidprune.reducers.baselines import Random
@@ -108,7 +108,7 @@ SHAPES = [
 
 
 def pixels_for(config: Any, *, batch: int = 2) -> Tensor:
-    height, width = grid_of(config).rows, grid_of(config).columns
+    height, width = VideoMAEShape(config).grid.rows, VideoMAEShape(config).grid.columns
     sides = patch_sides(config)
     shape = (batch, config.num_frames, config.num_channels, height * sides[0], width * sides[1])
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ def pixels_for(config: Any, *, batch: int = 2) -> Tensor:
 def test_patches_are_the_tubes_cut_out_of_the_clip(changes: dict[str, Any]) -> None:
     config = tiny_config(**changes)
     pixels, (height, width) = pixels_for(config), patch_sides(config)
-    grid, found = grid_of(config), VideoMAEShape(config).patches(pixels)
+    grid, found = VideoMAEShape(config).grid, VideoMAEShape(config).patches(pixels)
     assert found.shape[:3] == (2, grid.tokens, config.tubelet_size)
     token = 0
     for time in range(grid.frames):
@@ -263,7 +263,7 @@ def test_tokens_that_weigh_nothing_are_not_pooled(dtype: torch.dtype) -> None:
 
 def test_grid_counts_tubes_rows_and_columns() -> None:
     config = tiny_config(image_size=(64, 96), num_frames=12, tubelet_size=3)
-    assert grid_of(config) == TokenGrid(frames=4, rows=4, columns=6)
+    assert VideoMAEShape(config).grid == TokenGrid(frames=4, rows=4, columns=6)
 
 
 def test_a_model_of_another_family_is_refused() -> None:

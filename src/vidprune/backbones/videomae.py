@@ -13,14 +13,9 @@ from torch import Tensor
 from vidprune.backbones.attention import fused, heads_of, mean_map
 from vidprune.backbones.base import Signal
 from vidprune.backbones.vit import ViTBackbone, ViTShape, pair, weighted_mean
-from vidprune.layout import Layout, TokenGrid
+from vidprune.layout import Layout
 
 _PROJECTIONS: dict[Signal, str] = {"keys": "key", "queries": "query", "values": "value"}
-
-
-def grid_of(config: Any) -> TokenGrid:
-    """The token grid of a clip of the size that a configuration asks for."""
-    return VideoMAEShape(config).grid
 
 
 def patch_sides(config: Any) -> tuple[int, int]:
