@@ -5,7 +5,8 @@
 #
 # Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
 # filled); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: every reducer at the
-# arithmetic of STA with that r); all. Nothing else should run on the machine.
+# arithmetic of STA with that r), or one of their records by its name, such as
+# small-bf16-batch-1-r64; all. Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,15 +37,20 @@ videoswin)
             random:r=320 --threads 2 --repeats 7 "${@:2}"
     done ;;
 r32 | r48 | r64 | r96)
-    for setting in small-bf16-1 base-bf16-1 small-fp32-1 base-fp32-1 \
-        small-bf16-8 base-bf16-8 small-fp32-8 base-fp32-8; do
-        IFS=- read -r size dtype batch <<<"$setting"
-        run "$size-$dtype-batch-$batch-$part" --model "vit_${size}_patch16_224" --dtype "$dtype" \
-            --reducer "sta:r=${part#r}" --against random random:fold=true sta:fold=true grid tome \
-            tome:proportional_attention=true tome:mode=drop run-length vid-tldr \
-            --batch-size "$batch" --threads 2 --repeats "$((batch == 1 ? 7 : 3))" "${@:2}"
+    for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
+        small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
+        "$0" "$setting-$part" "${@:2}"
     done ;;
+*-batch-*-r[1-9]*)
+    IFS=- read -r size dtype _ batch r <<<"$part"
+    rivals=(random random:fold=true sta:fold=true grid tome run-length vid-tldr)
+    # ToMe's options differ little in time: once is enough.
+    if [[ "$r" == r64 ]]; then rivals+=(tome:proportional_attention=true tome:mode=drop); fi
+    run "$part" --model "vit_${size}_patch16_224" --dtype "$dtype" --reducer "sta:r=${r#r}" \
+        --against "${rivals[@]}" --batch-size "$batch" --threads 2 \
+        --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, videoswin, r32, r48, r64, r96 or all" >&2
+    echo "cpu.sh: no part is called $part; choose target, videoswin, r32, r48, r64, r96, one" \
+        "of their records or all" >&2
     exit 2 ;;
 esac

@@ -185,7 +185,8 @@ def large_for_a_moment(x: Tensor) -> Tensor:
 def views(x: Tensor) -> Tensor:
     y = x + 1
     parts = [y.view(2, -1), y[:10], y.reshape(2, -1).T, *y.chunk(4), y.expand(3, -1), y.detach()]
-    assert all(parts[0].data_ptr() <= part.data_ptr() for part in parts)
+    home = y.untyped_storage()._cdata
+    assert all(part.untyped_storage()._cdata == home for part in parts)
     return y
 
 
@@ -250,3 +251,20 @@ def test_a_tensor_from_elsewhere_does_not_hide_one_that_gets_its_address() -> No
 def test_a_second_look_is_like_the_first() -> None:
     found = {peak_memory_bytes(chain_that_holds_on, torch.zeros(KIB)) for _ in range(3)}
     assert found == {3 * 1024}
+
+
+def test_memory_on_a_cpu_is_told_by_shapes_and_nothing_is_computed() -> None:
+    # The product would take longer than a lifetime, and its result a petabyte.
+    rows = torch.empty(2**24, 1).expand(-1, 2**24)
+
+    def forward(x: Tensor) -> Tensor:
+        return rows @ rows
+
+    assert peak_memory_bytes(forward, torch.zeros(1)) == 4 * 2**48
+
+
+def test_what_a_clip_decides_is_run_to_see_its_memory() -> None:
+    def forward(x: Tensor) -> Tensor:
+        return torch.zeros(int(x.sum()))
+
+    assert peak_memory_bytes(forward, torch.full((4,), 64.0)) == 4 * 256

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -110,7 +111,8 @@ def peak_memory_bytes(forward: Forward, pixels: Tensor) -> int:
     """The most that a forward holds at once beyond the weights and its input.
 
     On a GPU what its allocator says; on the CPU the tensors that are alive between operations
-    (what an operation needs inside is not seen there).
+    (what an operation needs inside is not seen there), which shapes alone tell: nothing is
+    computed unless they do not, as where a clip decides how many of its tokens stay.
     """
     with torch.inference_mode():
         if pixels.device.type == "cuda":
@@ -120,9 +122,18 @@ def peak_memory_bytes(forward: Forward, pixels: Tensor) -> int:
             forward(pixels)
             torch.cuda.synchronize(pixels.device)
             return torch.cuda.max_memory_allocated(pixels.device) - before
-        with _Alive() as alive:
-            forward(pixels)
-        return alive.peak
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True) as shapes:
+                return _peak_alive(forward, shapes.from_tensor(pixels))
+        except RuntimeError:
+            # Torch has no name for all that shapes cannot tell; if this fails as well, it says why.
+            return _peak_alive(forward, pixels)
+
+
+def _peak_alive(forward: Forward, pixels: Tensor) -> int:
+    with _Alive() as alive:
+        forward(pixels)
+    return alive.peak
 
 
 class _Alive(TorchDispatchMode):
