@@ -27,14 +27,14 @@ case "$part" in
 target)
     pinned=(taskset --cpu-list 0)
     for size in small base; do
-        run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 --against random \
-            --no-alternatives --batch-size 8 --threads 1 --repeats 7 "${@:2}"
+        run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 \
+            --against random random:fold=true --no-alternatives --batch-size 8 --threads 1 --repeats 7 "${@:2}"
     done ;;
 videoswin)
     for size in t b; do
         run "videoswin-swin3d_$size" --model "swin3d_$size" --no-alternatives --batch-size 1 \
             --reducer sta:r=256 sta:r=256,gaps=filled sta:r=320 sta:r=320,gaps=filled random:r=256 \
-            random:r=320 --threads 2 --repeats 7 "${@:2}"
+            random:r=320 random:r=256,fold=true random:r=320,fold=true --threads 2 --repeats 7 "${@:2}"
     done ;;
 r32 | r48 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
@@ -44,10 +44,13 @@ r32 | r48 | r64 | r96)
 *-batch-*-r[1-9]*)
     IFS=- read -r size dtype _ batch r <<<"$part"
     rivals=(random random:fold=true sta:fold=true grid tome run-length vid-tldr)
-    # ToMe's options differ little in time: once is enough.
-    if [[ "$r" == r64 ]]; then rivals+=(tome:proportional_attention=true tome:mode=drop); fi
+    others=()
+    # Once is enough: of ToMe's options, which differ little in time; and in large batches, which
+    # take long, of cheaper dense models.
+    if [[ "$r" == r64 ]]; then rivals+=(tome:proportional_attention=true tome:mode=drop)
+    elif ((batch > 1)); then others=(--no-alternatives); fi
     run "$part" --model "vit_${size}_patch16_224" --dtype "$dtype" --reducer "sta:r=${r#r}" \
-        --against "${rivals[@]}" --batch-size "$batch" --threads 2 \
+        --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
     echo "cpu.sh: no part is called $part; choose target, videoswin, r32, r48, r64, r96, one" \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The GPU tables of docs/benchmarks.md, on a machine with CUDA that needs no network, in parts of
-# under eight minutes; what a part has left already is not done again.
+# The GPU tables of docs/benchmarks.md, on a machine with CUDA that needs no network, in parts that
+# are meant to take under eight minutes each (not measured yet); what a part has left already is
+# not done again.
 #
 #     benchmarks/gpu.sh PART [OPTION of vidprune benchmark ...]
 #     OUT=DIR benchmarks/gpu.sh small
@@ -33,10 +34,10 @@ run() {
 sweep=(sta:r=16 sta:r=32 sta:r=48 sta:r=64 sta:r=80 sta:r=96)
 case "$part" in
 small | base | large | huge)
-    run --model "vit_${part}_patch16_224" --reducer "${sweep[@]}" --against random \
+    run --model "vit_${part}_patch16_224" --reducer "${sweep[@]}" --against random random:fold=true \
         --mode eager blocks "${@:2}" ;;
 graph-base | graph-large)
-    run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 --against random \
+    run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 --against random random:fold=true \
         --no-alternatives --mode eager graph "${@:2}" ;;
 rivals)
     run --model vit_base_patch16_224 --reducer sta:r=64 \

@@ -87,3 +87,9 @@ def test_tables_match_their_records():
     for page in tables["PAGES"]:
         text = page.read_text(encoding="utf-8")
         assert tables["rewritten"](text) == text, "run python benchmarks/tables.py"
+
+
+def test_every_table_stands_on_some_page():
+    tables = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))
+    text = "".join(page.read_text(encoding="utf-8") for page in tables["PAGES"])
+    assert not [name for name in tables["TABLES"] if f"<!-- table: {name} -->" not in text]

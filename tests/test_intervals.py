@@ -100,15 +100,41 @@ def test_a_share_is_in_per_cent_and_lies_in_its_interval():
     assert bounds(found) == pytest.approx((61.6, 88.4), abs=2.6)
 
 
-@pytest.mark.parametrize("videos", [1, 2, 30, 1000])
-def test_where_all_hit_or_none_the_bound_is_the_binomial_one(videos):
-    everywhere = share_interval(torch.ones(videos, dtype=torch.bool))
-    nowhere = share_interval(torch.zeros(videos, dtype=torch.bool))
-    assert (everywhere.value, everywhere.high) == (100, 100)
-    assert (nowhere.value, nowhere.low) == (0, 0)
-    # Of a share this small, so many hits in a row are seen in 2.5 of 100 samples.
-    assert (everywhere.low / 100) ** videos == pytest.approx(0.025)
-    assert nowhere.high == pytest.approx(100 - everywhere.low)
+def wilson(hits: int, videos: int) -> tuple[float, float]:
+    """The shares, in per cent, that so many hits are 1.96 standard errors from, by bisection."""
+
+    def far(share: float) -> bool:
+        return abs(hits / videos - share) > 1.959964 * (share * (1 - share) / videos) ** 0.5
+
+    def end(inside: float, outside: float) -> float:
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if far(middle) else (middle, outside)
+        return 100 * inside
+
+    return end(hits / videos, 0.0), end(hits / videos, 1.0)
+
+
+@pytest.mark.parametrize(("hits", "videos"), [(30, 40), (479, 480), (1, 7), (5, 10)])
+def test_the_interval_of_a_share_is_where_its_score_is_not_too_far(hits, videos):
+    found = share_interval(torch.arange(videos) < hits)
+    assert bounds(found) == pytest.approx(wilson(hits, videos), abs=1e-4)
+
+
+@pytest.mark.parametrize("videos", [1, 30, 480])
+def test_more_hits_never_have_the_lower_bounds(videos):
+    found = [bounds(share_interval(torch.arange(videos) < hits)) for hits in range(videos + 1)]
+    lows, highs = zip(*found, strict=True)
+    assert list(lows) == sorted(set(lows))
+    assert list(highs) == sorted(set(highs))
+    assert (lows[0], highs[-1]) == (pytest.approx(0, abs=1e-12), pytest.approx(100))
+
+
+@pytest.mark.parametrize("truth", [0.5, 0.9, 0.99])
+def test_95_of_100_shares_lie_in_their_intervals_near_the_end_too(truth):
+    hits = torch.from_numpy(np.random.default_rng(5).uniform(size=(1000, 480)) < truth)
+    found = [bounds(share_interval(row)) for row in hits]
+    assert 0.93 < np.mean([low <= 100 * truth <= high for low, high in found]) < 0.98
 
 
 def test_no_video_has_no_share():
@@ -131,7 +157,7 @@ def test_a_difference_is_that_of_the_means_and_turns_round_with_the_runs(pairs):
         assert bounds(back) == pytest.approx((-high, -low), abs=1e-9)
 
 
-def test_pairs_are_resampled_as_pairs():
+def test_only_pairs_that_differ_make_a_difference_unsure():
     hard = torch.arange(200) % 2 == 0
     better = hard.clone()
     better[1:20:2] = True
@@ -140,23 +166,37 @@ def test_pairs_are_resampled_as_pairs():
     assert (low, high) == pytest.approx((2.0, 8.25), abs=0.6)
 
 
-@pytest.mark.parametrize("videos", [1, 5, 400])
-def test_where_no_pair_differs_the_interval_still_has_a_width(videos):
-    same = torch.arange(videos) % 3 == 0
-    found = difference_interval(same, same)
-    assert found.value == 0
-    assert found.low == -found.high
-    assert (1 - found.high / 100) ** videos == pytest.approx(0.025)
+def pairs_of(lost: int, gained: int, videos: int) -> tuple[torch.Tensor, torch.Tensor]:
+    number = torch.arange(videos)
+    return number < lost, (number >= lost) & (number < lost + gained)
 
 
-def test_the_interval_of_a_difference_holds_the_truth():
-    generator = np.random.default_rng(3)
-    covered = []
-    for _ in range(300):
-        skill = generator.uniform(size=150)
-        first, second = (torch.from_numpy(skill < level) for level in (0.7, 0.6))
-        covered.append(difference_interval(first, second, resamples=300))
-    assert 0.9 < np.mean([found.low <= -10 <= found.high for found in covered]) < 0.99
+def test_a_pair_that_differs_is_never_surer_than_none():
+    widths = []
+    for lost in range(6):
+        low, high = bounds(difference_interval(*pairs_of(lost, 0, 480)))
+        widths.append(high - low)
+    assert widths == sorted(set(widths))
+    low, high = bounds(difference_interval(*pairs_of(0, 0, 480)))
+    assert low == -high
+    # Two pairs of 482 that were added: 1.96 sqrt(2) / 482.
+    assert high == pytest.approx(0.575, abs=1e-3)
+
+
+@pytest.mark.parametrize("videos", [1, 2, 10])
+def test_a_difference_is_no_larger_than_all(videos):
+    low, high = bounds(difference_interval(*pairs_of(0, videos, videos)))
+    assert -100 <= low < high == 100
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0.11, 0.01), (0.01, 0.005), (0.003, 0.003)])
+def test_95_of_100_differences_lie_in_their_intervals(lost, gained):
+    draws = np.random.default_rng(3).uniform(size=(1000, 480))
+    reference = torch.from_numpy(draws < lost)
+    other = torch.from_numpy((draws >= lost) & (draws < lost + gained))
+    found = [bounds(difference_interval(*pair)) for pair in zip(reference, other, strict=True)]
+    truth = 100 * (gained - lost)
+    assert np.mean([low <= truth <= high for low, high in found]) > 0.94
 
 
 def test_no_pair_has_no_difference():

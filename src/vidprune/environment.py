@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,27 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         **{name: version(name) for name in ("vidprune", "transformers", "av")},
+        **({"commit": commit} if (commit := _commit()) else {}),
     }
+
+
+def _commit() -> str | None:
+    """Which commit this code is, and whether it was changed since; None where it is installed."""
+    here = Path(__file__)
+    if _git("ls-files", "--error-unmatch", here.name) is None:
+        return None
+    changed = _git("status", "--porcelain", "--untracked-files=no", ".")
+    return f"{_git('rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''}"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the folder of this file; None where it refuses, or is not there."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,19 +1,29 @@
-"""How sure a figure over videos is: bootstrap intervals, and McNemar's exact test of pairs.
+"""How sure a figure over videos is: 95 % intervals, and McNemar's exact test of pairs.
 
-All intervals are of 95 %: percentiles of the figure over resamples of the videos, drawn with
-replacement (Efron & Tibshirani 1993, chapter 13), the same ones for the same number of videos.
+# Note [counts are not resampled]
+A mean of measured values has the percentiles of its resamples (Efron & Tibshirani 1993, chapter
+13), the same ones for the same number of videos. A share or a difference of shares that is near
+its end has hardly anything to resample: one miss in 480 would be surer than none. They have
+intervals of their own, which widen as they should: Wilson's score interval (1927), and that of
+Bonett & Price (2012) for pairs.
 """
 
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 RESAMPLES = 2000
 SEED = 0
-METHOD = f"95 %, percentile bootstrap over videos, {RESAMPLES} resamples, seed {SEED}"
+METHOD = (
+    "95 %: Wilson's score interval for shares, Bonett and Price's for paired differences, "
+    f"percentile bootstrap over videos ({RESAMPLES} resamples, seed {SEED}) for means"
+)
 
 _TAIL = 0.025
+_Z = NormalDist().inv_cdf(1 - _TAIL)
 _DRAWS_AT_ONCE = 2**21
 
 
@@ -44,35 +54,36 @@ def mean_interval(
     return Interval(value=mean, low=low, high=high)
 
 
-def share_interval(
-    hits: Tensor, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval | None:
+def share_interval(hits: Tensor) -> Interval | None:
     """The share of videos that hit, `hits` (V,) bool, in per cent; None of no video.
 
-    Where all hit, or none, every resample says the same and the bootstrap would claim certainty;
-    there it is the exact interval of Clopper and Pearson (1934), which narrows with their number.
+    See Note [counts are not resampled].
     """
-    found = mean_interval(100 * hits.double(), resamples=resamples, seed=seed)
-    if found is None or 0 < found.value < 100:
-        return found
-    room = _unseen_per_cent(len(hits))
-    low, high = (0.0, room) if found.value == 0 else (100 - room, 100.0)
-    return Interval(value=found.value, low=low, high=high)
+    if not len(hits):
+        return None
+    videos, share = len(hits), hits.double().mean().item()
+    shrunk = 1 + _Z**2 / videos
+    middle = (share + _Z**2 / (2 * videos)) / shrunk
+    reach = _Z * sqrt(share * (1 - share) / videos + (_Z / (2 * videos)) ** 2) / shrunk
+    # Rounding must not part the bound from a share that is all or nothing.
+    low, high = min(middle - reach, share), max(middle + reach, share)
+    return Interval(value=100 * share, low=100 * low, high=100 * high)
 
 
-def difference_interval(
-    reference: Tensor, other: Tensor, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval | None:
+def difference_interval(reference: Tensor, other: Tensor) -> Interval | None:
     """By how many points `other` hits more often than `reference`, both (V,) bool, pair by pair.
 
-    Videos are resampled with both their outcomes, so that what is hard for both adds no noise.
-    Where no pair differs it reaches as far as the share of pairs that may differ unseen.
+    Only pairs that differ count, so that what is hard for both adds no noise; one of each kind is
+    added before the spread is taken. See Note [counts are not resampled].
     """
-    moved = other.double() - reference.double()
-    if moved.any() or not len(moved):
-        return mean_interval(100 * moved, resamples=resamples, seed=seed)
-    room = _unseen_per_cent(len(moved))
-    return Interval(value=0.0, low=-room, high=room)
+    if not len(reference):
+        return None
+    lost, gained = int((reference & ~other).sum()), int((other & ~reference).sum())
+    videos = len(reference)
+    more, less = (gained + 1) / (videos + 2), (lost + 1) / (videos + 2)
+    reach = _Z * sqrt((more + less - (more - less) ** 2) / (videos + 2))
+    low, high = max(more - less - reach, -1.0), min(more - less + reach, 1.0)
+    return Interval(value=100 * (gained - lost) / videos, low=100 * low, high=100 * high)
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -87,11 +98,6 @@ def mcnemar(lost: int, gained: int) -> float:
         ways = ways * (pairs - taken) // (taken + 1)
         total += ways
     return min(1.0, 2 * total / 2**pairs)
-
-
-def _unseen_per_cent(videos: int) -> float:
-    """How frequent something may be that was seen in none of so many videos."""
-    return 100 * (1 - _TAIL ** (1 / videos))
 
 
 def _resampled_means(values: Tensor, resamples: int, seed: int) -> Tensor:

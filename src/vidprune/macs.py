@@ -44,7 +44,7 @@ class Costs:
 
     @property
     def linear_in_blocks(self) -> float:
-        """What grows with the number of tokens: `linear` without the embedding and the head."""
+        """`linear` without the embedding, which sees all tokens, and the head."""
         return self.linear - self.modules[EMBEDDING] - self.modules[HEAD]
 
     @property

@@ -63,7 +63,7 @@ def report_table(report: Report) -> Table:
     return table
 
 
-_INTERVALS = "Second lines: 95 % intervals, bootstrap over videos."
+_INTERVALS = "Second lines: 95 % intervals over videos."
 
 
 def comparison_table(found: Comparison) -> Group:
@@ -169,6 +169,7 @@ def demo_table(found: Demo) -> Table:
         *(Column(name, justify="right", no_wrap=True) for name in _DEMO_COLUMNS),
         box=SIMPLE,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         title=f"{found.num_clips} generated clips that the model has not seen",
         caption=f"{hardware(found.environment)}, {found.dtype}, batch {found.batch_size}; forward "
         "passes timed in turn. Same: the class that dense gives. KL: with its standard error.",

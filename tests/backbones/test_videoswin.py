@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reducers import sta_by_loops
 from vidprune.backbones.architectures import architecture
+from vidprune.backbones.base import compiled_half
 from vidprune.backbones.packed_attention import attend_packed
 from vidprune.backbones.packing import Packing, cut_lines, quotas_for
 from vidprune.backbones.registry import adapt
@@ -17,6 +18,7 @@ from vidprune.backbones.window_attention import window_bias
 from vidprune.backbones.windows import Cut
 from vidprune.layout import Quotas, TokenGrid
 from vidprune.macs import costs
+from vidprune.model import run
 from vidprune.pruned import prune
 from vidprune.reducers.base import chosen
 from vidprune.reducers.exact import rising
@@ -158,7 +160,7 @@ def test_packed_attention_is_attention_with_the_dropped_left_out(each: int, shif
     packing = Packing(
         cut=cut, rows=cut_lines(shifted, 1), columns=cut_lines(shifted, 2), kept=quotas.kept
     )
-    found = attend_packed(attention, tokens, origin, packing)
+    found = attend_packed(attention, tokens, origin, packing.tables(CPU))
     for clip in range(2):
         wanted = masked(attention, tokens[clip], origin[clip].tolist(), cut)
         torch.testing.assert_close(found[clip], wanted, rtol=1e-4, atol=1e-5)
@@ -184,14 +186,15 @@ def masked(attention: Any, tokens: Tensor, origin: list[int], cut: Cut) -> Tenso
     """One clip: window by window over all places, with those that were dropped at -inf."""
     at = {place: position for position, place in enumerate(origin)}
     qkv = attention.qkv(tokens).view(len(origin), 3, attention.heads, -1)
-    biases = window_bias(attention, cut)
+    relative, apart = window_bias(attention, cut.offsets(CPU)), cut.apart(CPU)
+    apart = torch.zeros(len(cut.kinds)) if apart is None else apart
     kinds = [kind for kind, count in enumerate(cut.kinds) for _ in range(count)]
     mixed = torch.zeros_like(tokens)
     for kind, places in zip(kinds, cut.places(CPU).tolist(), strict=True):
         here = [(slot, at[place]) for slot, place in enumerate(places) if place in at]
         slots, rows = zip(*here, strict=True)
         query, key, value = qkv[list(rows)].permute(1, 2, 0, 3)
-        bias = biases[kind][:, list(slots)][:, :, list(slots)]
+        bias = (relative + apart[kind])[:, list(slots)][:, :, list(slots)]
         scores = query @ key.mT * query.shape[-1] ** -0.5 + bias
         mixed[list(rows)] = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
     return attention.proj(mixed)
@@ -359,3 +362,28 @@ def test_the_adapter_cuts_as_the_model_does() -> None:
     for number, (level, block) in enumerate(blocks):
         assert backbone.cut(number) == block.cut(grids[level])
         assert backbone.layer(number) is block
+
+
+# Compiled.
+
+
+@pytest.mark.parametrize("spec", ["none", "sta:schedule=16/3", "sta:schedule=16/3,gaps=filled"])
+@torch.no_grad()
+def test_blocks_are_graphs_of_their_own_and_give_what_eager_ones_give(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[torch.fx.GraphModule] = []
+
+    def see(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        traced.append(graph)
+        return graph.forward
+
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compiled(f, backend=see, **options))
+    compiled_half.cache_clear()
+    pruned, pixels = prune(tiny(), spec), clips(2)
+    found, _ = run(adapt(pruned, compiled=True), pruned.reducer, pruned.stages, pixels)
+    compiled_half.cache_clear()
+    torch.testing.assert_close(found, pruned(pixels).logits)
+    # Five blocks; those that cut alike share their graphs, and all of one width their MLPs.
+    assert 0 < len(traced) <= 10

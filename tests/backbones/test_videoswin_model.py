@@ -190,13 +190,14 @@ def test_every_place_stands_in_one_window(cut: Cut) -> None:
 @pytest.mark.parametrize("cut", CUTS, ids=str)
 def test_places_that_may_attend_each_other_are_neighbours(cut: Cut) -> None:
     """Within a region no two places are further apart than a window is long."""
-    regions = cut.regions(CPU)
+    apart = cut.apart(CPU)
     if not any(cut.shifts):
-        assert regions is None
+        assert apart is None
         assert len(cut.kinds) == 1
         return
-    assert regions is not None
-    per_window = regions.repeat_interleave(torch.tensor(cut.kinds), 0)
+    assert apart is not None
+    assert set(apart.unique().tolist()) <= {0.0, -100.0}
+    per_window = (apart == 0).repeat_interleave(torch.tensor(cut.kinds), 0)
     places = cut.places(CPU)
     rows, columns = cut.grid.rows, cut.grid.columns
     where = torch.stack(
@@ -267,11 +268,12 @@ def test_a_filled_grid_with_nothing_dropped_is_the_whole_grid(cut: Cut) -> None:
     attention = tiny_attention(cut.window).double()
     tokens = tokens_of(cut.grid.tokens)
     order = torch.arange(cut.grid.tokens).expand(2, -1)
-    wanted = attend_whole(attention, tokens, cut)
-    assert torch.equal(attend_filled(attention, tokens, order, order, cut), wanted)
+    tables = cut.tables(CPU)
+    wanted = attend_whole(attention, tokens, tables)
+    assert torch.equal(attend_filled(attention, tokens, order, order, tables), wanted)
     shuffled = torch.stack([torch.randperm(cut.grid.tokens) for _ in range(2)])
     rows = torch.arange(2)[:, None]
-    found = attend_filled(attention, tokens[rows, shuffled], shuffled.argsort(1), shuffled, cut)
+    found = attend_filled(attention, tokens[rows, shuffled], shuffled.argsort(1), shuffled, tables)
     torch.testing.assert_close(found, wanted[rows, shuffled])
 
 
@@ -326,7 +328,7 @@ def test_a_filled_grid_is_what_loops_make_of_it(cut: Cut) -> None:
     places = places[:, : kept.shape[1]]
     source = torch.randint(kept.shape[1], (2, count), generator=generator)
     source.scatter_(1, places, torch.arange(kept.shape[1]).expand(2, -1))
-    found = attend_filled(attention, kept, source, places, cut)
+    found = attend_filled(attention, kept, source, places, cut.tables(CPU))
     for clip in range(2):
         wanted = by_loops(attention, kept[clip], source[clip], places[clip], cut)
         torch.testing.assert_close(found[clip], wanted)
@@ -425,8 +427,8 @@ def test_attention_over_a_filled_grid_is_one_graph() -> None:
     tokens = tokens_of(cut.grid.tokens).float()
     torch._dynamo.reset()
     compiled = torch.compile(attend_filled, fullgraph=True, backend="eager")
-    found = compiled(attention, tokens, order, order, cut)
-    torch.testing.assert_close(found, attend_whole(attention, tokens, cut))
+    found = compiled(attention, tokens, order, order, cut.tables(CPU))
+    torch.testing.assert_close(found, attend_whole(attention, tokens, cut.tables(CPU)))
 
 
 class Filled(nn.Module):
@@ -437,7 +439,7 @@ class Filled(nn.Module):
         self.attention, self.cut = attention, cut
 
     def forward(self, kept: Tensor, source: Tensor, places: Tensor) -> Tensor:
-        return attend_filled(self.attention, kept, source, places, self.cut)
+        return attend_filled(self.attention, kept, source, places, self.cut.tables(CPU))
 
 
 @torch.no_grad()

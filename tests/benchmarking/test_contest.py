@@ -10,9 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tiny_videomae import tiny_videomae
+from vidprune.backbones.architectures import architecture
 from vidprune.benchmarking import contest as module
-from vidprune.benchmarking.contest import Candidate, contest
+from vidprune.benchmarking.contest import Candidate, contest, shrunk
 from vidprune.benchmarking.report import Speed
+from vidprune.macs import costs
 from vidprune.pruned import prune
 
 CPU = torch.device("cpu")
@@ -121,6 +123,27 @@ def test_the_bound_shrinks_attention_and_all_else_by_their_own_arithmetic(
     assert found.bound_ms == pytest.approx(wanted)
     assert found.over_bound == pytest.approx(1000 / wanted)
     assert (dense.bound_ms, dense.over_bound) == (pytest.approx(2000), pytest.approx(1))
+
+
+def test_a_head_that_sees_tokens_shrinks_with_them_and_a_linear_one_does_not() -> None:
+    left_of_head = {}
+    for name in ("vjepa2_vitl_fpc16_256", "vit_small_patch16_224"):
+        config = architecture(name)
+        whole, left = costs(config), costs(config, "random:r=64")
+        left_of_head[name] = shrunk({"head": 1.0, "embedding": 1.0}, whole, left)["head"]
+    assert 0 < left_of_head["vjepa2_vitl_fpc16_256"] < 0.7
+    assert left_of_head["vit_small_patch16_224"] == 1
+
+
+def test_where_no_account_is_taken_there_is_a_speed_up_and_no_bound(
+    monkeypatch: Any, model: Any
+) -> None:
+    monkeypatch.setattr(Candidate, "look_inside", lambda self, seed: None)
+    runs = [candidate(model), candidate(model, "random:r=3")]
+    for found in held(monkeypatch, runs, [[4.0] * 3, [2.0] * 3]):
+        assert found is not None
+        assert found.speed_up in (1, 2)
+        assert (found.account_ms, found.selection_share, found.bound_ms) == (None, None, None)
 
 
 def test_shares_are_those_of_the_middle_account(monkeypatch: Any, model: Any) -> None:

@@ -33,7 +33,7 @@ def test_a_row_shows_its_own_figures(found):
     quartiles = f"({speed.speed_up_low:.2f}-{speed.speed_up_high:.2f})"
     assert cells["speed-up"].startswith(f"{speed.speed_up:.2f} {quartiles}")
     assert cells["p50, ms"] == f"{speed.latency_p50_ms:.1f}"
-    assert cells["p95, ms"] == ""
+    assert "p95, ms" not in cells, "of few repeats"
     often = replace(row, speed=replace(speed, latencies_ms=(400.0,) * 20))
     lines = speed_table([dense, often]).lines
     assert lines[1][SPEED.index("p95, ms")] == f"{speed.latency_p95_ms:.1f}"

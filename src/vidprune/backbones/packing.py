@@ -13,17 +13,19 @@ static indices. Within a cell the reducer is free.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vidprune.backbones.remembered import remembered
-from vidprune.backbones.windows import Cut, axis_ranges
+from vidprune.backbones.windows import Cut, PlainCut, axis_ranges
 from vidprune.layout import Quotas, TokenGrid
 
 # Of one window along one axis: the segments (between cut lines) that it holds, and whether each
 # came round from the other end.
 Segments = list[tuple[int, int]]
+PlainPacking = tuple[PlainCut, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def quotas_for(grid: TokenGrid, regular: Cut, shifted: Cut, kept: int) -> Quotas | None:
@@ -105,20 +107,34 @@ class Packing:
         per_frame = self.cut.counts[1] * self.cut.counts[2]
         return sum(self.kept) // per_frame * self.cut.sides[0]
 
-    def members(self, device: torch.device) -> Tensor:
-        """(W, m) int64: the position among the kept of each window's tokens."""
-        return _members(self, device)
+    @property
+    def plain(self) -> PlainPacking:
+        """What makes a packing, as plain numbers: `remembered` tells packings apart by them."""
+        return self.cut.plain, self.rows, self.columns, self.kept
 
-    def homes(self, device: torch.device) -> Tensor:
-        """(K,) int64: for each kept token where it stands among the W * m of `members`."""
-        return _homes(self, device)
+    @staticmethod
+    def of(plain: PlainPacking) -> "Packing":
+        """The packing that these plain numbers make."""
+        cut, rows, columns, kept = plain
+        return Packing(cut=Cut.of(cut), rows=rows, columns=columns, kept=kept)
 
-    def regions(self, kind: int, device: torch.device) -> Tensor | None:
-        """Which tokens of a window of that kind may attend each other, (m, m) bool; None where
-        all may."""
+    def tables(self, device: torch.device) -> "PackedTables":
+        """Where each window finds its tokens and what it may do with them, on a device."""
+        members = _members(self.plain, device)
+        return PackedTables(
+            members=members.split(self.cut.kinds),
+            homes=_homes(self.plain, device),
+            regions=tuple(
+                _regions(self.plain, kind, device) if self._came_round(kind) else None
+                for kind in range(len(self.cut.kinds))
+            ),
+            codes=_codes(self.cut.plain, device),
+        )
+
+    def _came_round(self, kind: int) -> bool:
+        """Whether windows of that kind hold places from both ends of an axis."""
         stretches = zip(axis_ranges(self.cut)[kind], self.cut.shifts, self.cut.counts, strict=True)
-        came_round = any(shift and stop == count for (_, stop), shift, count in stretches)
-        return _regions(self, kind, device) if came_round else None
+        return any(shift and stop == count for (_, stop), shift, count in stretches)
 
     def kinds(self) -> list[list[list[tuple[int, int]]]]:
         """For each kind of window its windows: (position among the kept, region) of each token."""
@@ -143,21 +159,48 @@ class Packing:
         return tokens
 
 
-@remembered
-def _members(packing: Packing, device: torch.device) -> Tensor:
-    windows = [window for kind in packing.kinds() for window in kind]
-    return torch.tensor([[token for token, _ in window] for window in windows], device=device)
+class PackedTables(NamedTuple):
+    """What attention within packed windows asks of a `Packing`, on a device.
+
+    Of each kind of window `members` (W, m) int64: the position among the kept of its tokens, and
+    `regions` (m, m) bool: which of them may attend each other; None where all may. `homes` (K,)
+    int64: where each kept token stands among the W * m of all members. `codes` (N,) int64: a number
+    for each place of the grid, of which the difference of two in one window is how far the row of
+    the table of relative position biases lies from its middle.
+    """
+
+    members: tuple[Tensor, ...]
+    homes: Tensor
+    regions: tuple[Tensor | None, ...]
+    codes: Tensor
 
 
 @remembered
-def _homes(packing: Packing, device: torch.device) -> Tensor:
-    return packing.members(device).flatten().argsort()
+def _members(plain: PlainPacking, device: torch.device) -> Tensor:
+    packing = Packing.of(plain)
+    windows = [each for kind in packing.kinds() for each in kind]
+    return torch.tensor([[token for token, _ in each] for each in windows], device=device)
 
 
 @remembered
-def _regions(packing: Packing, kind: int, device: torch.device) -> Tensor:
+def _homes(plain: PlainPacking, device: torch.device) -> Tensor:
+    return _members(plain, device).flatten().argsort()
+
+
+@remembered
+def _regions(plain: PlainPacking, kind: int, device: torch.device) -> Tensor:
+    packing = Packing.of(plain)
     region = torch.tensor([number for _, number in packing.kinds()[kind][0]], device=device)
     return region[:, None] == region
+
+
+@remembered
+def _codes(plain: PlainCut, device: torch.device) -> Tensor:
+    cut = Cut.of(plain)
+    inside = cut.homes(device) % cut.places_per_window
+    _, rows, columns = cut.window
+    time, row, column = inside // (rows * columns), inside // columns % rows, inside % columns
+    return (time * (2 * rows - 1) + row) * (2 * columns - 1) + column
 
 
 def _along(cut: Cut, axis: int, lines: tuple[int, ...] | None) -> list[Segments]:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 
 def remembered(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Computes once per set of arguments, of which the last is a device.
+    """Computes once per set of arguments: plain numbers, tuples of them, and a device.
 
-    A graph that is being traced computes anew: it must hold the arithmetic, not a tensor of ours,
-    and what it makes must not outlive it. The same goes for fake tensors.
+    A graph that is being traced takes the result as a constant, which is why the arguments have to
+    be plain: to trace the arithmetic would take minutes. Under fake tensors it is computed anew,
+    since what they make must not outlive them.
     """
 
     @functools.lru_cache(maxsize=256)
@@ -23,8 +24,9 @@ def remembered(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(compute)
     def recall(*arguments: Any) -> Tensor:
-        if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
+        if type(torch.empty(0)) is not Tensor:
             return compute(*arguments)
         return once(*arguments)
 
-    return recall
+    marked: Callable[..., Tensor] = torch.compiler.assume_constant_result(recall)
+    return marked

@@ -18,11 +18,11 @@ from torch import Tensor
 from vidprune.backbones.attention import fused_head_mean
 from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, Signal, compiled_half
 from vidprune.backbones.packed_attention import attend_packed
-from vidprune.backbones.packing import Packing, cut_lines, quotas_for
+from vidprune.backbones.packing import PackedTables, Packing, cut_lines, quotas_for
 from vidprune.backbones.videoswin_model import level_grids
 from vidprune.backbones.vit import pair, weighted_mean
 from vidprune.backbones.window_attention import attend_filled, attend_whole
-from vidprune.backbones.windows import Cut, Triple
+from vidprune.backbones.windows import Cut, Triple, WindowTables
 from vidprune.layout import Layout, Level, Pattern, Quotas, TokenGrid
 
 _THIRDS: dict[Signal, int] = {"queries": 0, "keys": 1, "values": 2}
@@ -147,25 +147,25 @@ class VideoSwinShape:
         return {HEAD: self.config.hidden_size * self.config.num_labels if self.has_head else 0}
 
 
-def _attend_whole(layer: Any, tokens: Tensor, cut: Cut) -> tuple[Tensor, Tensor]:
+def _attend_whole(layer: Any, tokens: Tensor, tables: WindowTables) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
-    mixed = attend_whole(layer.attention, normalised, cut)
+    mixed = attend_whole(layer.attention, normalised, tables)
     return tokens + layer.drop_path(mixed), normalised
 
 
 def _attend_filled(
-    layer: Any, tokens: Tensor, source: Tensor, origin: Tensor, cut: Cut
+    layer: Any, tokens: Tensor, source: Tensor, origin: Tensor, tables: WindowTables
 ) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
-    mixed = attend_filled(layer.attention, normalised, source, origin, cut)
+    mixed = attend_filled(layer.attention, normalised, source, origin, tables)
     return tokens + layer.drop_path(mixed), normalised
 
 
 def _attend_packed(
-    layer: Any, tokens: Tensor, origin: Tensor, packing: Packing
+    layer: Any, tokens: Tensor, origin: Tensor, tables: PackedTables
 ) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
-    mixed = attend_packed(layer.attention, normalised, origin, packing)
+    mixed = attend_packed(layer.attention, normalised, origin, tables)
     return tokens + layer.drop_path(mixed), normalised
 
 
@@ -211,11 +211,12 @@ class VideoSwinBackbone(VideoSwinShape):
         if layout.quotas is not None:
             packing = self.packing(block, layout.quotas)
             half = self._half(_attend_packed, packing)
-            return half(layer, tokens, layout.origin, packing)
+            return half(layer, tokens, layout.origin, packing.tables(tokens.device))
+        tables = cut.tables(tokens.device)
         if layout.source is None:
-            return self._half(_attend_whole, cut)(layer, tokens, cut)
+            return self._half(_attend_whole, cut)(layer, tokens, tables)
         half = self._half(_attend_filled, cut)
-        return half(layer, tokens, layout.source, layout.origin, cut)
+        return half(layer, tokens, layout.source, layout.origin, tables)
 
     def head_mean(self, block: int, normalised: Tensor, signal: Signal) -> Tensor:
         """Mean over heads of one third of what the layer projects."""

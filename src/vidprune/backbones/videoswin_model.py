@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
 
+from vidprune.backbones.parts import parts
 from vidprune.backbones.window_attention import attend_whole
 from vidprune.backbones.windows import Cut, Triple
 from vidprune.layout import TokenGrid
@@ -146,7 +147,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, normalised: Tensor, cut: Cut) -> Tensor:
         """(B, N, C), all tokens of the grid, to the same."""
-        return attend_whole(self, normalised, cut)
+        return attend_whole(self, normalised, cut.tables(normalised.device))
 
 
 class Mlp(nn.Module):
@@ -200,7 +201,12 @@ class VideoSwinBlock(nn.Module):
 
     def feed_forward(self, tokens: Tensor) -> Tensor:
         """The MLP with its norm and residual, (B, K, C) of any K."""
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        if self.training:
+            # A clip's branch is left out as a whole.
+            return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        hidden = tokens.shape[0] * self.mlp.fc1.out_features * tokens.element_size()
+        stretches = [tokens[:, part] for part in parts(tokens.shape[1], hidden, tokens.device)]
+        return torch.cat([part + self.mlp(self.norm2(part)) for part in stretches], 1)
 
     def forward(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
         """(B, N, C), all tokens of the grid, to the same."""

@@ -7,17 +7,15 @@ Their checkpoints were trained so. Here one zero token stands behind the others,
 of padding points to it.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from vidprune.backbones.windows import Cut
-
-# Added between places that may not attend each other. Not infinity: the originals leave them a
-# share of e^-100, and where all other places are far below, it counts.
-APART = -100.0
+from vidprune.backbones.parts import parts
+from vidprune.backbones.windows import WindowTables
 
 
 class WindowWeights(Protocol):
@@ -32,16 +30,25 @@ class WindowWeights(Protocol):
     relative_position_bias_table: nn.Parameter
 
 
-def attend_whole(attention: WindowWeights, normalised: Tensor, cut: Cut) -> Tensor:
+def attend_whole(attention: WindowWeights, normalised: Tensor, tables: WindowTables) -> Tensor:
     """Attention over a full grid: `normalised` (B, N, C), time-major, to the same."""
-    qkv = attention.qkv(_with_padding(normalised, cut))
-    places = cut.places(normalised.device) % qkv.shape[1]
-    mixed = _attend(attention, qkv, places[:, None], cut)
-    return attention.proj(_taken_out(mixed, cut.homes(normalised.device)[None]))
+    if tables.padded:
+        qkv = attention.qkv(_with_padding(normalised))
+        rows = [(places % qkv.shape[1])[:, None] for places in tables.places]
+        mixed = _attend(attention, qkv, rows, tables)
+    else:
+        # Three times as wide after the projection as before: gathered before it.
+        rows = [places[:, None] for places in tables.places]
+        mixed = _attend(attention, normalised, rows, tables, projected=False)
+    return attention.proj(taken_out(mixed, tables.homes[None]))
 
 
 def attend_filled(
-    attention: WindowWeights, normalised: Tensor, source: Tensor, kept_places: Tensor, cut: Cut
+    attention: WindowWeights,
+    normalised: Tensor,
+    source: Tensor,
+    kept_places: Tensor,
+    tables: WindowTables,
 ) -> Tensor:
     """Attention of the kept tokens `normalised` (B, K, C) over a grid filled with copies of them.
 
@@ -51,50 +58,75 @@ def attend_filled(
     result (B, K, C) is that at the kept places; the copies' is discarded (Ding et al. 2023, 4.1).
     """
     kept = normalised.shape[1]
-    qkv = attention.qkv(_with_padding(normalised, cut))
-    standing = pad(source, (0, 1), value=kept) if cut.padded else source
-    places = cut.places(normalised.device) % standing.shape[1]
-    rows = standing.index_select(1, places.flatten()).unflatten(1, places.shape)
-    mixed = _attend(attention, qkv, rows.transpose(0, 1), cut)
-    return attention.proj(_taken_out(mixed, cut.homes(normalised.device)[kept_places]))
+    qkv = attention.qkv(_with_padding(normalised) if tables.padded else normalised)
+    standing = pad(source, (0, 1), value=kept) if tables.padded else source
+    rows = [_standing_at(places, standing) for places in tables.places]
+    mixed = _attend(attention, qkv, rows, tables)
+    return attention.proj(taken_out(mixed, tables.homes[kept_places]))
 
 
-def window_bias(attention: WindowWeights, cut: Cut) -> Tensor:
-    """What is added to queries by keys, (kinds, heads, n, n); see Note [order of windows]."""
-    offsets = cut.offsets(attention.relative_position_bias_table.device)
+def _standing_at(places: Tensor, standing: Tensor) -> Tensor:
+    """Of `standing` (B, N) what is at `places` (W, n), (W, B, n)."""
+    inside = places % standing.shape[1]
+    return standing.index_select(1, inside.flatten()).unflatten(1, places.shape).transpose(0, 1)
+
+
+def window_bias(attention: WindowWeights, offsets: Tensor) -> Tensor:
+    """What is added to queries by keys by their relative positions, (heads, n, n); `offsets`
+    (n, n) as of `Cut.offsets`."""
     # Transposed first: the large tensor is then gathered as it is needed.
     table = attention.relative_position_bias_table.t()
-    relative = table.index_select(1, offsets.flatten()).unflatten(1, offsets.shape)
-    regions = cut.regions(offsets.device)
-    if regions is None:
-        return relative[None]
-    return torch.where(regions[:, None], relative, relative + APART)
+    return table.index_select(1, offsets.flatten()).unflatten(1, offsets.shape)
 
 
-def _with_padding(normalised: Tensor, cut: Cut) -> Tensor:
+def _with_padding(normalised: Tensor) -> Tensor:
     """See Note [padding is attended to]."""
-    return pad(normalised, (0, 0, 0, 1)) if cut.padded else normalised
+    return pad(normalised, (0, 0, 0, 1))
 
 
-def _attend(attention: WindowWeights, qkv: Tensor, rows: Tensor, cut: Cut) -> Tensor:
-    """Windows filled from `qkv` (B, R, 3C) by `rows` (W, B or 1, n), and attention within them,
+def in_windows(values: Tensor, rows: Tensor) -> Tensor:
+    """Values (B, R, C) in windows, by `rows` (W, B or 1, n) of each clip's: (W, B, n, C).
+
+    Windows before clips: those of one kind are then a slice, for all clips together.
+    """
+    batch, height, width = values.shape
+    rows = rows + torch.arange(batch, device=values.device)[:, None] * height
+    return values.reshape(-1, width).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+
+
+def attend_in_windows(attention: WindowWeights, qkv: Tensor, bias: Tensor) -> Tensor:
+    """Attention within windows, from `qkv` (W, B, n, 3C) with `bias` (W * B or 1, heads, n, n) to
     (W, B, n, C)."""
-    batch, height, width = qkv.shape
-    # Windows before clips: those of one kind are then a slice, for all clips together.
-    rows = rows + torch.arange(batch, device=qkv.device)[:, None] * height
-    filled = qkv.reshape(-1, width).index_select(0, rows.flatten())
-    filled = filled.view(cut.windows, batch, cut.places_per_window, 3, attention.heads, -1)
-    bias = window_bias(attention, cut).to(qkv.dtype)
+    split = qkv.flatten(0, 1).unflatten(2, (3, attention.heads, -1))
+    query, key, value = split.transpose(1, 3).unbind(2)
+    mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias.to(qkv.dtype))
+    return mixed.transpose(1, 2).flatten(2).unflatten(0, qkv.shape[:2])
+
+
+def _attend(
+    attention: WindowWeights,
+    values: Tensor,
+    rows: Sequence[Tensor],
+    tables: WindowTables,
+    *,
+    projected: bool = True,
+) -> Tensor:
+    """Windows filled from `values` (B, R, 3C), or (B, R, C) where they are not `projected` yet, by
+    `rows` (W, B or 1, n) of each kind, and attention within them, (all W, B, n, C)."""
+    relative = window_bias(attention, tables.offsets)
+    window = values.shape[0] * relative.shape[-1] * attention.qkv.out_features
+    bytes_each = window * values.element_size()
     mixed = []
-    for part, added in zip(filled.split(cut.kinds), bias, strict=True):
-        query, key, value = part.flatten(0, 1).transpose(1, 3).unbind(2)
-        out = scaled_dot_product_attention(query, key, value, attn_mask=added[None])
-        mixed.append(out.transpose(1, 2).flatten(2))
-    together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-    return together.unflatten(0, (cut.windows, batch))
+    for theirs, apart in zip(rows, tables.apart, strict=True):
+        bias = (relative if apart is None else relative + apart)[None]
+        for part in parts(theirs.shape[0], bytes_each, values.device):
+            windows = in_windows(values, theirs[part])
+            qkv = windows if projected else attention.qkv(windows)
+            mixed.append(attend_in_windows(attention, qkv, bias))
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
-def _taken_out(mixed: Tensor, homes: Tensor) -> Tensor:
+def taken_out(mixed: Tensor, homes: Tensor) -> Tensor:
     """What stands at `homes` (B or 1, K) of every clip's W * n: `mixed` (W, B, n, C) to
     (B, K, C)."""
     _, batch, places, width = mixed.shape

@@ -10,6 +10,7 @@ of per window: the bias of attention is then the same for all windows of one cal
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ from vidprune.backbones.remembered import remembered
 from vidprune.layout import TokenGrid
 
 Triple = tuple[int, int, int]
+PlainCut = tuple[Triple, Triple, Triple]
+
+# Added between places that may not attend each other. Not infinity: the originals leave them a
+# share of e^-100, and where all other places are far below, it counts.
+APART = -100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,19 +81,31 @@ class Cut:
             [prod([stop - start for start, stop in ranges]) for ranges in axis_ranges(self)]
         )
 
+    @property
+    def plain(self) -> PlainCut:
+        """What makes a cut, as plain numbers: `remembered` tells cuts apart by them."""
+        return _sides(self.grid), self.window, self.shift
+
+    @staticmethod
+    def of(plain: PlainCut) -> "Cut":
+        """The cut that these plain numbers make."""
+        (frames, rows, columns), window, shift = plain
+        grid = TokenGrid(frames=frames, rows=rows, columns=columns)
+        return Cut(grid=grid, window=window, shift=shift)
+
     def places(self, device: torch.device) -> Tensor:
         """(W, n) int64: the flat time-major place in the grid of each window's places; -1 is
         padding."""
-        return _places(self, device)
+        return _places(self.plain, device)
 
     def homes(self, device: torch.device) -> Tensor:
         """(N,) int64: for each place of the grid where it stands among the W * n of `places`."""
-        return _homes(self, device)
+        return _homes(self.plain, device)
 
-    def regions(self, device: torch.device) -> Tensor | None:
-        """(len(kinds), n, n) bool: True where two places of a window of that kind may attend each
-        other; None where nothing is shifted, so that all may."""
-        return _regions(self, device) if any(self.shifts) else None
+    def apart(self, device: torch.device) -> Tensor | None:
+        """(len(kinds), n, n) float32: `APART` where two places of a window of that kind may not
+        attend each other, else 0; None where nothing is shifted, so that all may."""
+        return _apart(self.plain, device) if any(self.shifts) else None
 
     def offsets(self, device: torch.device) -> Tensor:
         """(n, n) int64: for query and key the row in the table of relative position biases.
@@ -96,7 +114,32 @@ class Cut:
         the first n rows and columns of the full window's indices, as if the n places were the
         first ones of the full window; their checkpoints expect the same of us.
         """
-        return _offsets(self, device)
+        return _offsets(self.plain, device)
+
+    def tables(self, device: torch.device) -> "WindowTables":
+        """All of them, kind by kind."""
+        apart = self.apart(device)
+        return WindowTables(
+            places=self.places(device).split(self.kinds),
+            homes=self.homes(device),
+            offsets=self.offsets(device),
+            apart=(None,) * len(self.kinds) if apart is None else apart.unbind(),
+            padded=self.padded,
+        )
+
+
+class WindowTables(NamedTuple):
+    """What attention within windows asks of a `Cut`, on a device.
+
+    Of each kind of window its `places` (W, n) and who is kept `apart` (n, n); for all `homes` (N,)
+    and `offsets` (n, n), and whether the grid is `padded`. See the methods of `Cut`.
+    """
+
+    places: tuple[Tensor, ...]
+    homes: Tensor
+    offsets: Tensor
+    apart: tuple[Tensor | None, ...]
+    padded: bool
 
 
 def _sides(grid: TokenGrid) -> Triple:
@@ -114,7 +157,8 @@ def axis_ranges(cut: Cut) -> list[tuple[tuple[int, int], ...]]:
 
 
 @remembered
-def _places(cut: Cut, device: torch.device) -> Tensor:
+def _places(plain: PlainCut, device: torch.device) -> Tensor:
+    cut = Cut.of(plain)
     time, row, column = (_coordinates(cut, axis, device) for axis in range(3))
     _, rows, columns = _sides(cut.grid)
     windows = []
@@ -137,7 +181,8 @@ def _coordinates(cut: Cut, axis: int, device: torch.device) -> Tensor:
 
 
 @remembered
-def _homes(cut: Cut, device: torch.device) -> Tensor:
+def _homes(plain: PlainCut, device: torch.device) -> Tensor:
+    cut = Cut.of(plain)
     places = cut.places(device).flatten()
     # Padding writes to one place more, which is cut off.
     behind = torch.zeros(cut.grid.tokens + 1, dtype=torch.int64, device=device)
@@ -146,7 +191,8 @@ def _homes(cut: Cut, device: torch.device) -> Tensor:
 
 
 @remembered
-def _regions(cut: Cut, device: torch.device) -> Tensor:
+def _apart(plain: PlainCut, device: torch.device) -> Tensor:
+    cut = Cut.of(plain)
     masks = []
     for ranges in axis_ranges(cut):
         ends = zip(ranges, cut.sides, cut.shifts, cut.counts, strict=True)
@@ -157,12 +203,13 @@ def _regions(cut: Cut, device: torch.device) -> Tensor:
         ]
         t, r, c = (axis.long() for axis in came_round)
         region = (4 * t[:, None, None] + 2 * r[:, None] + c).flatten()
-        masks.append(region[:, None] == region)
+        masks.append(APART * (region[:, None] != region))
     return torch.stack(masks)
 
 
 @remembered
-def _offsets(cut: Cut, device: torch.device) -> Tensor:
+def _offsets(plain: PlainCut, device: torch.device) -> Tensor:
+    cut = Cut.of(plain)
     _, rows, columns = cut.window
     place = torch.arange(cut.places_per_window, device=device)
     t, r, c = place // (rows * columns), place // columns % rows, place % columns

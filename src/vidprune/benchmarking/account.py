@@ -20,10 +20,10 @@ from vidprune.pruned import Pruned
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals
 from vidprune.reducers.schedule import Stage
 
-KINDS = ("embedding", "linear", "attention", "selection", "gathers", "rest")
+KINDS = ("embedding", "linear", "attention", "selection", "gathers", "rest", "head")
 
-_LINEAR = {functional.linear, torch.nn.Linear.forward}
-_ATTENTION = {functional.scaled_dot_product_attention, torch.matmul, Tensor.matmul, torch.softmax}
+_SOFTMAX = {torch.softmax, Tensor.softmax, functional.softmax}
+_ATTENTION = {functional.scaled_dot_product_attention, torch.matmul, Tensor.matmul, *_SOFTMAX}
 
 
 def account(
@@ -31,11 +31,12 @@ def account(
 ) -> dict[str, float]:
     """Seconds of one eager forward of a pruned model (`prune(model, None)` for a dense one).
 
-    `embedding` is what comes before the first block, and the head; `linear` and `attention`
-    are the blocks' linear layers and fused attention; `selection` is all that the reducer asks
-    for and does; `gathers` takes and folds the survivors; `rest` is norms, activations, residuals
-    and what Python itself takes. Timing every operation costs a little: take shares from it. Only
-    on a CPU and on CUDA is the time of an operation known; elsewhere it is merely sent off.
+    `embedding` is what comes before the first block, `head` what comes after the last; `linear`
+    and `attention` are the blocks' linear layers and fused attention; `selection` is all that the
+    reducer asks for and does; `gathers` takes and folds the survivors; `rest` is norms,
+    activations, residuals and what Python itself takes. Timing every operation costs a little: take
+    shares from it. Only on a CPU and on CUDA is the time of an operation known; elsewhere it is
+    merely sent off.
     """
     assert isinstance(model, Pruned), "prune(model, None) makes a dense one"
     with torch.inference_mode(), _Watch(pixels.device) as watch:
@@ -84,7 +85,7 @@ class _Watch(TorchFunctionMode):
     def _kind(self, function: Any) -> str:
         if self.doing != "block":
             return self.doing
-        if function in _LINEAR:
+        if function is functional.linear:
             return "linear"
         return "attention" if function in _ATTENTION else "rest"
 
@@ -130,15 +131,15 @@ class _WatchedBackbone:
             return self._backbone.downsample(level, tokens)
 
     def features(self, tokens: Tensor) -> Tensor:
-        with self._watch.book("embedding"):
+        with self._watch.book("head"):
             return self._backbone.features(tokens)
 
     def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
-        with self._watch.book("embedding"):
+        with self._watch.book("head"):
             return self._backbone.pool(features, weights)
 
     def classify(self, pooled: Tensor) -> Tensor:
-        with self._watch.book("embedding"):
+        with self._watch.book("head"):
             return self._backbone.classify(pooled)
 
     def patches(self, pixel_values: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Runs against each other in turn: what each takes, and against the best dense one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 
 import torch
 from transformers import PreTrainedModel
 
+from vidprune.backbones.base import HEAD
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.account import account
 from vidprune.benchmarking.compiled import forward_in
@@ -175,15 +176,23 @@ def _shares(candidate: Candidate) -> dict[str, float] | None:
 def _bound(candidate: Candidate, dense: Candidate, seconds: Sequence[float]) -> float | None:
     """What the candidate would take if only arithmetic counted, from the eager dense times.
 
-    Attention shrinks by its own products, all else in the blocks by its linear layers, and the
-    embedding not at all. None for clips of another shape, another model, and compiled runs.
+    None for clips of another shape, another model, compiled runs, and where there is no account.
     """
     # Clips of another shape have another model as well.
     if candidate.mode != "eager" or candidate.model.dense is not dense.model.dense:
         return None
-    shares = _shares(dense)
-    assert shares is not None, "an eager candidate has an account"
-    linear = candidate.costs.linear_in_blocks / dense.costs.linear_in_blocks
-    attention = candidate.costs.attention / dense.costs.attention
-    shrunk = {"embedding": 1.0, "attention": attention}
-    return median(seconds) * sum(share * shrunk.get(kind, linear) for kind, share in shares.items())
+    if (shares := _shares(dense)) is None:
+        return None
+    return median(seconds) * sum(shrunk(shares, dense.costs, candidate.costs).values())
+
+
+def shrunk(account: Mapping[str, float], whole: Costs, left: Costs) -> dict[str, float]:
+    """What of a dense model's `account` is left when each kind shrinks by its arithmetic: attention
+    by its own products, all else in the blocks by its linear layers, the head by its own (one that
+    pools by attention sees every token), and the embedding not at all.
+    """
+    linear = left.linear_in_blocks / whole.linear_in_blocks
+    shares = {"embedding": 1.0, "attention": left.attention / whole.attention}
+    if whole.modules[HEAD]:
+        shares["head"] = left.modules[HEAD] / whole.modules[HEAD]
+    return {kind: spent * shares.get(kind, linear) for kind, spent in account.items()}

@@ -131,7 +131,7 @@ def _agreement(found: Benchmark, rows: Group) -> "Figure":
     moved.yaxis.set_minor_formatter(NullFormatter())
     name_axes(panels, rows, "videos with the dense model's class, %", views_of(rows))
     moved.set_ylabel("KL divergence from dense, nats")
-    bars = f"bars: 95 %, bootstrap over videos{_on_top(rows)}"
+    bars = f"bars: 95 % over videos{_on_top(rows)}"
     finish(figure, found, rows[0], f"{_videos(found, rows)}; {bars}")
     return figure
 

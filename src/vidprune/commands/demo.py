@@ -15,7 +15,7 @@ from vidprune.commands.benchmark import Plan, Subject, subjects
 from vidprune.commands.evaluate import evaluate
 from vidprune.demo.clips import write_clips
 from vidprune.inference import Classifier, clip_key
-from vidprune.metrics import divergence, mean_probabilities
+from vidprune.metrics import divergence, mean_probabilities, same_class
 from vidprune.parallel import Process
 from vidprune.picture import Row, draw_kept
 from vidprune.prepare import ViewOptions, protocol_for
@@ -26,7 +26,7 @@ from vidprune.video import Sample, read_list, read_views
 
 # Each beside rivals, and beside the dense model on fewer frames and fewer pixels, of equal cost.
 REDUCERS = ("sta:r=16", "sta:r=32")
-RIVALS = ("random", "tome")
+RIVALS = ("random", "random:fold=true", "tome")
 PICTURE = "kept-tokens.png"
 
 _PICTURED = ("sta:r=32", "random:r=32")
@@ -88,13 +88,12 @@ def _demo_row(
 ) -> DemoRow:
     assert report.top1 is not None, "the demo's clips can be read"
     moved = divergence(dense, predicted)
-    agree = predicted.argmax(-1) == dense.argmax(-1)
     return DemoRow(
         reducer=report.reducer,
         frames=setting.frames,
         size=setting.size,
         top1=report.top1,
-        agreement=100 * agree.double().mean().item(),
+        agreement=100 * same_class(dense, predicted).double().mean().item(),
         kl_to_dense=moved.mean().item(),
         kl_standard_error=moved.std().item() / len(moved) ** 0.5,
         gmacs_per_view=report.gmacs_per_view,

@@ -1,0 +1,56 @@
+"""What is done in parts on a CPU is what is done at once."""
+
+import pytest
+import torch
+
+from vidprune import prune
+from vidprune.backbones import parts as module
+from vidprune.backbones.parts import parts
+from vidprune.backbones.videoswin_model import VideoSwinConfig, VideoSwinForVideoClassification
+
+CPU = torch.device("cpu")
+CONFIG = VideoSwinConfig(
+    num_frames=8,
+    image_size=32,
+    patch_size=(2, 2, 2),
+    embed_dim=12,
+    depths=(2, 2, 2),
+    num_heads=(3, 6, 12),
+    window_size=(2, 4, 4),
+    num_labels=5,
+)
+
+
+def test_parts_are_stretches_that_fit_and_follow_each_other() -> None:
+    found = parts(10, module._BYTES // 4, CPU)
+    assert found == [slice(0, 4), slice(4, 8), slice(8, 10)]
+
+
+def test_one_that_does_not_fit_is_a_part_of_its_own() -> None:
+    assert parts(2, 3 * module._BYTES, CPU) == [slice(0, 1), slice(1, 2)]
+
+
+def test_what_fits_is_one_part_and_so_is_everything_elsewhere() -> None:
+    assert parts(10, 1, CPU) == [slice(0, 10)]
+    assert parts(10, module._BYTES, torch.device("meta")) == [slice(0, 10)]
+
+
+@pytest.mark.parametrize("reducer", ["none", "sta:schedule=16/3", "sta:schedule=16/3,gaps=filled"])
+@torch.no_grad()
+def test_a_model_in_many_parts_is_the_model(reducer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    model = prune(VideoSwinForVideoClassification(CONFIG).eval().double(), reducer)
+    pixels = torch.randn(2, 8, 3, 32, 32, dtype=torch.float64)
+    whole = model(pixels).logits
+    taken: list[int] = []
+
+    def counted(count: int, bytes_each: int, device: torch.device) -> list[slice]:
+        found = parts(count, bytes_each, device)
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr(module, "_BYTES", 2**10)
+    for place in ("window_attention", "videoswin_model"):
+        monkeypatch.setattr(f"vidprune.backbones.{place}.parts", counted)
+    torch.testing.assert_close(model(pixels).logits, whole)
+    assert sum(count > 1 for count in taken) >= 4

@@ -1,0 +1,88 @@
+"""The scripts that take the records ask for nothing that the command does not know."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vidprune import cli
+from vidprune.arguments import parser
+from vidprune.commands.benchmark import Plan, subjects
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+STUB = """#!{python}
+import json, sys
+with open({calls!r}, "a") as calls:
+    print(json.dumps(sys.argv[1:]), file=calls)
+"""
+RECORDS = {"cpu.sh": 2 + 2 + 4 * 8, "gpu.sh": 7 * 3}
+
+
+def asked(script: str, folder: Path, *arguments: str) -> list[list[str]]:
+    """What a script gives Python to do, run where no record lies yet."""
+    (folder / "benchmarks").mkdir(exist_ok=True)
+    shutil.copy(SCRIPTS / script, folder / "benchmarks")
+    calls, stub = folder / "calls", folder / "python3"
+    stub.write_text(STUB.format(python=sys.executable, calls=str(calls)))
+    stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+    # A processor that is there, whatever the test may use.
+    (folder / "taskset").write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    (folder / "taskset").chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", str(folder / "benchmarks" / script), *arguments]
+    subprocess.run(command, env=os.environ | {"PATH": path}, check=True, capture_output=True)
+    return [json.loads(line) for line in calls.read_text().splitlines()]
+
+
+def planned(words: list[str]) -> Plan:
+    assert words[:2] == ["-m", "vidprune"]
+    arguments = vars(parser(cli.RUNS).parse_args(words[2:]))
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in arguments.items()
+        if name in cli.PLANNED
+    }
+    return Plan(**given, alternatives=not arguments["no_alternatives"])
+
+
+@pytest.mark.parametrize("script", RECORDS)
+def test_every_record_is_asked_for_once_in_words_that_the_command_knows(
+    script: str, tmp_path: Path
+) -> None:
+    found = asked(script, tmp_path, "all")
+    outputs = [words[words.index("--output") + 1] for words in found]
+    assert len(set(outputs)) == len(outputs) == RECORDS[script]
+    plans = [planned(words) for words in found]
+    assert all("random" in " ".join((*plan.against, *plan.reducers)) for plan in plans)
+    assert len(subjects(plans[0], plans[0].models[0])) > 2
+
+
+@pytest.mark.parametrize("script", RECORDS)
+def test_options_are_passed_on(script: str, tmp_path: Path) -> None:
+    part = {"cpu.sh": "small-bf16-batch-1-r64", "gpu.sh": "rivals"}[script]
+    found = asked(script, tmp_path, part, "--repeats", "2")
+    assert all(planned(words).repeats == 2 for words in found)
+
+
+@pytest.mark.parametrize("script", RECORDS)
+def test_what_is_there_is_not_taken_again(script: str, tmp_path: Path) -> None:
+    part = {"cpu.sh": "small-bf16-batch-1-r64", "gpu.sh": "rivals"}[script]
+    for words in asked(script, tmp_path, part):
+        record = tmp_path / words[words.index("--output") + 1] / "benchmark.json"
+        record.parent.mkdir(parents=True)
+        record.write_text("{}")
+    (tmp_path / "calls").write_text("")
+    assert asked(script, tmp_path, part) == []
+
+
+@pytest.mark.parametrize("script", RECORDS)
+def test_an_unknown_part_is_refused_with_those_that_are_known(script: str, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        asked(script, tmp_path, "r63x")
+    assert b"no part is called r63x; choose" in refused.value.stderr
