@@ -4,17 +4,20 @@
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
 # Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
-# filled); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: every reducer at the
+# filled); families (one published shape of each, from a real clip to its logits; CLIP names
+# another); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: every reducer at the
 # arithmetic of STA with that r), or one of their records by its name, such as
 # small-bf16-batch-1-r64; all. Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in target videoswin r64 r32 r96 r48; do "$0" "$part" "${@:2}"; done
+    for part in target videoswin families r64 r32 r96 r48; do
+        benchmarks/cpu.sh "$part" "${@:2}"
+    done
     exit
 fi
-part="${1:?a part: target, videoswin, r32, r48, r64, r96, all}"
+part="${1:?a part: target, videoswin, families, r32, r48, r64, r96, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -36,10 +39,26 @@ videoswin)
             --reducer sta:r=256 sta:r=256,gaps=filled sta:r=320 sta:r=320,gaps=filled random:r=256 \
             random:r=320 random:r=256,fold=true random:r=320,fold=true --threads 2 --repeats 7 "${@:2}"
     done ;;
+families)
+    clip="${CLIP:-../shared/clips/k400_YABnJL_bDzw__vtp.mp4}"
+    if [[ ! -e "$clip" ]]; then
+        echo "cpu.sh: families needs a clip, and $clip is not there; name one by CLIP=FILE" >&2
+        exit
+    fi
+    for setting in swin3d_t=sta:r=256 swin3d_s=sta:r=256 swin3d_b=sta:r=256 vivit_b_16x2=sta:r=64 \
+        vjepa2_vitl_fpc16_256=sta:r=64 vit_base_patch16_224=sta:r=64 \
+        timesformer_base_8x224=grid:r=64 videoprism_base=grid:r=64; do
+        name="${setting%%=*}" reducer="${setting#*=}" rivals=(random random:fold=true)
+        # What attends along time at each place takes tubes alone.
+        if [[ "$reducer" == grid* ]]; then rivals=(grid:fold=true); fi
+        run "families-$name" --model "$name" --reducer "$reducer" --against "${rivals[@]}" \
+            --no-alternatives --batch-size 1 --threads 2 --repeats 3 --protocol single \
+            --video "$clip" "${@:2}"
+    done ;;
 r32 | r48 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
         small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
-        "$0" "$setting-$part" "${@:2}"
+        benchmarks/cpu.sh "$setting-$part" "${@:2}"
     done ;;
 *-batch-*-r[1-9]*)
     IFS=- read -r size dtype _ batch r <<<"$part"
@@ -53,7 +72,7 @@ r32 | r48 | r64 | r96)
         --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, videoswin, r32, r48, r64, r96, one" \
-        "of their records or all" >&2
+    echo "cpu.sh: no part is called $part; choose target, videoswin, families, r32, r48, r64," \
+        "r96, one of their records or all" >&2
     exit 2 ;;
 esac

@@ -1,6 +1,6 @@
 """Writes the tables of the README and the docs from the committed records and the test matrix.
 
-    python benchmarks/tables.py          # rewrite what has changed
+    python benchmarks/tables.py          # rewrite what has changed, and draw the plots
     python benchmarks/tables.py --check  # exit with 1 where something would change
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
@@ -9,18 +9,21 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 import json
 import re
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vidprune.backbones.architectures import architecture
 from vidprune.benchmarking.account import KINDS
 from vidprune.benchmarking.contest import shrunk
+from vidprune.benchmarking.plots import draw
 from vidprune.benchmarking.report import Benchmark
-from vidprune.benchmarking.table import speed_table, taken_on
+from vidprune.benchmarking.table import markdown, speed_table, taken_on
 from vidprune.macs import costs
 from vidprune.reducers.sta import STA
 from vidprune.report import Demo, DemoRow, hardware
@@ -124,7 +127,7 @@ SETTINGS = tuple(product(("small", "base"), ("fp32", "bf16"), (1, 8)))
 
 
 def sweep() -> str:
-    """What dropping more buys, over the best dense run, wherever it was timed on the CPU."""
+    """What dropping more buys on the CPU, over the best dense run."""
     drops, methods = (32, 48, 64, 96), ("sta:r", "random:r", "random:r,fold=true", "tome:r")
     lines = [
         f"| model, dtype, batch | | {' | '.join(f'r = {r}' for r in drops)} |",
@@ -150,11 +153,20 @@ def _speed_up_of(record: Benchmark, method: str) -> str:
 
 
 def _of_one_machine(records: list[Benchmark]) -> str:
-    """What many records were taken on, which has to be the same."""
-    assert len({str(record.environment) for record in records}) == 1, "tables mix no machines"
-    return f"{len(records)} runs, each in turn with its own dense model; such as: " + taken_on(
-        records[0]
-    )
+    """What many records were taken on, which has to be the same but for the commit."""
+    first = records[0]
+    for record in records:
+        if _machine(record) != _machine(first):
+            raise ValueError(
+                f"a table mixes machines: {_machine(first)} for `{first.command}` and "
+                f"{_machine(record)} for `{record.command}`; take the records anew on one"
+            )
+    said = f"{len(records)} runs, each in turn with its own dense model; such as: "
+    return said + taken_on(first)
+
+
+def _machine(record: Benchmark) -> dict[str, Any]:
+    return {name: value for name, value in record.environment.items() if name != "commit"}
 
 
 def account() -> str:
@@ -338,15 +350,34 @@ def rewritten(text: str) -> str:
     return _PLACE.sub(lambda place: f"{place[1]}{TABLES[place['name']]()}{place[3]}", text)
 
 
+def texts() -> dict[Path, str]:
+    """What every page, and the copies of every record for reading, should hold."""
+    found = {page: rewritten(page.read_text(encoding="utf-8")) for page in PAGES}
+    for path in sorted(RESULTS.rglob("benchmark.json")):
+        record = Benchmark.from_json(path.read_text(encoding="utf-8"))
+        found[path.with_suffix(".csv")] = record.to_csv()
+        found[path.with_suffix(".md")] = markdown(record)
+    return found
+
+
+def draw_plots() -> None:
+    """The plots of docs/benchmarks.md, from the demo's record."""
+    with TemporaryDirectory() as folder:
+        draw(_benchmark("demo"), Path(folder))
+        for name in ("agreement", "throughput"):
+            shutil.copy(f"{folder}/{name}.png", ROOT / "docs" / "images" / f"benchmark-{name}.png")
+
+
 def main(check: bool) -> int:
     changed = 0
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        if (new := rewritten(text)) != text:
+    for path, new in texts().items():
+        if path.read_text(encoding="utf-8") != new:
             changed += 1
-            print(f"{page.relative_to(ROOT)}: {'is out of date' if check else 'rewritten'}")
+            print(f"{path.relative_to(ROOT)}: {'is out of date' if check else 'rewritten'}")
             if not check:
-                page.write_text(new, encoding="utf-8")
+                path.write_text(new, encoding="utf-8")
+    if not check:
+        draw_plots()
     return int(check and changed > 0)
 
 

@@ -32,10 +32,15 @@ def test_a_checkout_says_its_commit_and_whether_it_was_changed(
     git("init", "--quiet")
     assert "commit" not in environment(torch.device("cpu")), "it is nobody's yet"
     git("add", ".")
+    assert "commit" not in environment(torch.device("cpu")), "it is in none yet"
     git("commit", "--quiet", "--message", "first")
     head = git("rev-parse", "--short", "HEAD")
     assert environment(torch.device("cpu"))["commit"] == head
     code.write_text("second")
+    assert environment(torch.device("cpu"))["commit"] == f"{head} and changes"
+    git("checkout", "--quiet", ".")
+    assert environment(torch.device("cpu"))["commit"] == head
+    (tmp_path / "new.py").write_text("imported, too")
     assert environment(torch.device("cpu"))["commit"] == f"{head} and changes"
 
 

@@ -25,19 +25,20 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 def _commit() -> str | None:
     """Which commit this code is, and whether it was changed since; None where it is installed."""
-    here = Path(__file__)
-    if _git("ls-files", "--error-unmatch", here.name) is None:
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
-    changed = _git("status", "--porcelain", "--untracked-files=no", ".")
-    return f"{_git('rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''}"
+    if (head := _git("rev-parse", "--short", "HEAD")) is None:
+        return None
+    changed = _git("status", "--porcelain", ".")
+    return head if changed == "" else f"{head} and changes"
 
 
 def _git(*arguments: str) -> str | None:
     """What git says of the folder of this file; None where it refuses, or is not there."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 

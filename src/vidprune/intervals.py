@@ -66,7 +66,7 @@ def share_interval(hits: Tensor) -> Interval | None:
     middle = (share + _Z**2 / (2 * videos)) / shrunk
     reach = _Z * sqrt(share * (1 - share) / videos + (_Z / (2 * videos)) ** 2) / shrunk
     # Rounding must not part the bound from a share that is all or nothing.
-    low, high = min(middle - reach, share), max(middle + reach, share)
+    low, high = max(0.0, min(middle - reach, share)), min(1.0, max(middle + reach, share))
     return Interval(value=100 * share, low=100 * low, high=100 * high)
 
 

@@ -50,7 +50,7 @@ def test_a_model_in_many_parts_is_the_model(reducer: str, monkeypatch: pytest.Mo
         return found
 
     monkeypatch.setattr(module, "_BYTES", 2**10)
-    for place in ("window_attention", "videoswin_model"):
+    for place in ("window_attention", "packed_attention", "videoswin_model"):
         monkeypatch.setattr(f"vidprune.backbones.{place}.parts", counted)
     torch.testing.assert_close(model(pixels).logits, whole)
     assert sum(count > 1 for count in taken) >= 4

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import Tensor, nn
 
 from reducers import sta_by_loops
@@ -387,3 +388,28 @@ def test_blocks_are_graphs_of_their_own_and_give_what_eager_ones_give(
     torch.testing.assert_close(found, pruned(pixels).logits)
     # Five blocks; those that cut alike share their graphs, and all of one width their MLPs.
     assert 0 < len(traced) <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [None, True])
+@torch.no_grad()
+def test_one_compiled_model_takes_clips_of_several_sizes(dynamic: bool | None) -> None:
+    torch._dynamo.reset()
+    model = tiny()
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=dynamic)
+    for frames, side in ((8, 48), (12, 48), (8, 24), (8, 48)):
+        pixels = torch.randn(1, frames, 3, side, side)
+        torch.testing.assert_close(compiled(pixels).logits, model(pixels).logits)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_pruned_model_compiled_with_dynamic_sizes_is_traced_once() -> None:
+    torch._dynamo.reset()
+    pruned = prune(tiny(), "sta:schedule=16/3")
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(pruned, fullgraph=True, backend=counter, dynamic=True)
+    for batch in (2, 3, 4):
+        pixels = clips(batch)
+        torch.testing.assert_close(compiled(pixels).logits, pruned(pixels).logits)
+    assert counter.frame_count == 1

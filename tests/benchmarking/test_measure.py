@@ -229,10 +229,11 @@ def test_weights_and_constants_do_not_count() -> None:
     table = torch.ones(2 * KIB)
 
     def forward(x: Tensor) -> Tensor:
-        return layer(x) + table
+        flat = layer.weight.view(-1)
+        return layer(x) + table + (x @ layer.weight.t()) + flat[: 2 * KIB] + table.view(2, -1)[0, 0]
 
-    # The layer's output, and the sum beside it.
-    assert peak_memory_bytes(forward, torch.zeros(1, KIB)) == 2 * 2 * 1024
+    # The sum so far, the product, and what they add up to.
+    assert peak_memory_bytes(forward, torch.zeros(1, KIB)) == 3 * 2 * 1024
 
 
 def test_a_tensor_from_elsewhere_does_not_hide_one_that_gets_its_address() -> None:

@@ -21,7 +21,8 @@ import json, sys
 with open({calls!r}, "a") as calls:
     print(json.dumps(sys.argv[1:]), file=calls)
 """
-RECORDS = {"cpu.sh": 2 + 2 + 4 * 8, "gpu.sh": 7 * 3}
+RECORDS = {"cpu.sh": 2 + 2 + 8 + 4 * 8, "gpu.sh": 7 * 3}
+TUBES_ALONE = {"timesformer_base_8x224", "videoprism_base"}
 
 
 def asked(script: str, folder: Path, *arguments: str) -> list[list[str]]:
@@ -36,7 +37,8 @@ def asked(script: str, folder: Path, *arguments: str) -> list[list[str]]:
     (folder / "taskset").chmod(0o755)
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", str(folder / "benchmarks" / script), *arguments]
-    subprocess.run(command, env=os.environ | {"PATH": path}, check=True, capture_output=True)
+    given = {"PATH": path, "CLIP": __file__}
+    subprocess.run(command, env=os.environ | given, check=True, capture_output=True)
     return [json.loads(line) for line in calls.read_text().splitlines()]
 
 
@@ -59,7 +61,10 @@ def test_every_record_is_asked_for_once_in_words_that_the_command_knows(
     outputs = [words[words.index("--output") + 1] for words in found]
     assert len(set(outputs)) == len(outputs) == RECORDS[script]
     plans = [planned(words) for words in found]
-    assert all("random" in " ".join((*plan.against, *plan.reducers)) for plan in plans)
+    for plan in plans:
+        baseline = "grid" if {*plan.models} <= TUBES_ALONE else "random"
+        rows = [row for row in (*plan.against, *plan.reducers) if row.startswith(baseline)]
+        assert {"fold=true" in row for row in rows} == {False, True}, "plain and folded"
     assert len(subjects(plans[0], plans[0].models[0])) > 2
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vidprune.backbones.packing import PackedTables
-from vidprune.backbones.parts import parts
+from vidprune.backbones.parts import joined, parts
 from vidprune.backbones.window_attention import (
     WindowWeights,
     attend_in_windows,
@@ -33,18 +33,18 @@ def attend_packed(
             qkv = attention.qkv(in_windows(normalised, rows))
             mixed.append(attend_in_windows(attention, qkv, bias))
     # Every kept token is a member once.
-    return attention.proj(taken_out(torch.cat(mixed), tables.homes[None]))
+    return attention.proj(taken_out(joined(mixed, 0), tables.homes[None]))
 
 
 def _bias(attention: WindowWeights, codes: Tensor, regions: Tensor | None) -> Tensor:
     """What is added to queries by keys of windows with these `codes` (W, m): (W, heads, m, m)."""
     table = attention.relative_position_bias_table.t().contiguous()
     # A token and itself are in the middle of the table.
-    apart = codes[:, :, None] - codes[:, None] + table.shape[1] // 2
+    row = codes[:, :, None] - codes[:, None] + table.shape[1] // 2
     if regions is not None:
         # Behind the table stands another, for tokens that may not attend each other.
-        apart = apart + ~regions * table.shape[1]
+        row = row + ~regions * table.shape[1]
         table = torch.cat([table, table + APART], 1)
     # Every head reads the same indices: on a CPU several times as fast as to index the table.
-    bias = table.gather(1, apart.flatten().expand(table.shape[0], -1))
-    return bias.unflatten(1, apart.shape).transpose(0, 1)
+    bias = table.gather(1, row.flatten().expand(table.shape[0], -1))
+    return bias.unflatten(1, row.shape).transpose(0, 1)

@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from vidprune.backbones.remembered import remembered
-from vidprune.backbones.windows import Cut, PlainCut, axis_ranges
+from vidprune.backbones.windows import Cut, axis_ranges
 from vidprune.layout import Quotas, TokenGrid
 
 # Of one window along one axis: the segments (between cut lines) that it holds, and whether each
 # came round from the other end.
 Segments = list[tuple[int, int]]
-PlainPacking = tuple[PlainCut, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def quotas_for(grid: TokenGrid, regular: Cut, shifted: Cut, kept: int) -> Quotas | None:
@@ -107,28 +106,17 @@ class Packing:
         per_frame = self.cut.counts[1] * self.cut.counts[2]
         return sum(self.kept) // per_frame * self.cut.sides[0]
 
-    @property
-    def plain(self) -> PlainPacking:
-        """What makes a packing, as plain numbers: `remembered` tells packings apart by them."""
-        return self.cut.plain, self.rows, self.columns, self.kept
-
-    @staticmethod
-    def of(plain: PlainPacking) -> "Packing":
-        """The packing that these plain numbers make."""
-        cut, rows, columns, kept = plain
-        return Packing(cut=Cut.of(cut), rows=rows, columns=columns, kept=kept)
-
     def tables(self, device: torch.device) -> "PackedTables":
         """Where each window finds its tokens and what it may do with them, on a device."""
-        members = _members(self.plain, device)
+        members = _members(self, device)
         return PackedTables(
             members=members.split(self.cut.kinds),
-            homes=_homes(self.plain, device),
+            homes=_homes(self, device),
             regions=tuple(
-                _regions(self.plain, kind, device) if self._came_round(kind) else None
+                _regions(self, kind, device) if self._came_round(kind) else None
                 for kind in range(len(self.cut.kinds))
             ),
-            codes=_codes(self.cut.plain, device),
+            codes=_codes(self.cut, device),
         )
 
     def _came_round(self, kind: int) -> bool:
@@ -176,27 +164,24 @@ class PackedTables(NamedTuple):
 
 
 @remembered
-def _members(plain: PlainPacking, device: torch.device) -> Tensor:
-    packing = Packing.of(plain)
+def _members(packing: Packing, device: torch.device) -> Tensor:
     windows = [each for kind in packing.kinds() for each in kind]
     return torch.tensor([[token for token, _ in each] for each in windows], device=device)
 
 
 @remembered
-def _homes(plain: PlainPacking, device: torch.device) -> Tensor:
-    return _members(plain, device).flatten().argsort()
+def _homes(packing: Packing, device: torch.device) -> Tensor:
+    return _members(packing, device).flatten().argsort()
 
 
 @remembered
-def _regions(plain: PlainPacking, kind: int, device: torch.device) -> Tensor:
-    packing = Packing.of(plain)
+def _regions(packing: Packing, kind: int, device: torch.device) -> Tensor:
     region = torch.tensor([number for _, number in packing.kinds()[kind][0]], device=device)
     return region[:, None] == region
 
 
 @remembered
-def _codes(plain: PlainCut, device: torch.device) -> Tensor:
-    cut = Cut.of(plain)
+def _codes(cut: Cut, device: torch.device) -> Tensor:
     inside = cut.homes(device) % cut.places_per_window
     _, rows, columns = cut.window
     time, row, column = inside // (rows * columns), inside // columns % rows, inside % columns

@@ -8,7 +8,10 @@ that takes several times as long as an activation over them. In parts of a few m
 happens. A GPU wants few large operations instead, and a compiler cuts for itself.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 _BYTES = 8 * 2**20
 
@@ -17,5 +20,10 @@ def parts(count: int, bytes_each: int, device: torch.device) -> list[slice]:
     """`count` things, of which each needs so many bytes in between, cut into stretches."""
     if device.type != "cpu" or torch.compiler.is_compiling():
         return [slice(0, count)]
-    size = max(1, _BYTES // bytes_each)
+    size = max(1, _BYTES // max(1, bytes_each))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def joined(found: Sequence[Tensor], dim: int) -> Tensor:
+    """What came of the parts, along `dim`; one part is not copied."""
+    return found[0] if len(found) == 1 else torch.cat(list(found), dim)

@@ -9,11 +9,10 @@ from torch import Tensor
 
 
 def remembered(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Computes once per set of arguments: plain numbers, tuples of them, and a device.
+    """Computes once per set of arguments, of which the last is a device.
 
-    A graph that is being traced takes the result as a constant, which is why the arguments have to
-    be plain: to trace the arithmetic would take minutes. Under fake tensors it is computed anew,
-    since what they make must not outlive them.
+    A graph that is being traced computes anew: it must hold the arithmetic, which serves clips of
+    any size, and what it makes must not outlive it. The same goes for fake tensors.
     """
 
     @functools.lru_cache(maxsize=256)
@@ -24,9 +23,8 @@ def remembered(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(compute)
     def recall(*arguments: Any) -> Tensor:
-        if type(torch.empty(0)) is not Tensor:
+        if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
             return compute(*arguments)
         return once(*arguments)
 
-    marked: Callable[..., Tensor] = torch.compiler.assume_constant_result(recall)
-    return marked
+    return recall

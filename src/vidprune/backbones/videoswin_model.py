@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
 
-from vidprune.backbones.parts import parts
+from vidprune.backbones.parts import joined, parts
 from vidprune.backbones.window_attention import attend_whole
 from vidprune.backbones.windows import Cut, Triple
 from vidprune.layout import TokenGrid
@@ -206,7 +206,7 @@ class VideoSwinBlock(nn.Module):
             return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         hidden = tokens.shape[0] * self.mlp.fc1.out_features * tokens.element_size()
         stretches = [tokens[:, part] for part in parts(tokens.shape[1], hidden, tokens.device)]
-        return torch.cat([part + self.mlp(self.norm2(part)) for part in stretches], 1)
+        return joined([part + self.mlp(self.norm2(part)) for part in stretches], 1)
 
     def forward(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
         """(B, N, C), all tokens of the grid, to the same."""

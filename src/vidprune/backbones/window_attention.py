@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from vidprune.backbones.parts import parts
+from vidprune.backbones.parts import joined, parts
 from vidprune.backbones.windows import WindowTables
 
 
@@ -99,7 +99,7 @@ def attend_in_windows(attention: WindowWeights, qkv: Tensor, bias: Tensor) -> Te
     (W, B, n, C)."""
     split = qkv.flatten(0, 1).unflatten(2, (3, attention.heads, -1))
     query, key, value = split.transpose(1, 3).unbind(2)
-    mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias.to(qkv.dtype))
+    mixed = scaled_dot_product_attention(query, key, value, attn_mask=bias)
     return mixed.transpose(1, 2).flatten(2).unflatten(0, qkv.shape[:2])
 
 
@@ -118,12 +118,12 @@ def _attend(
     bytes_each = window * values.element_size()
     mixed = []
     for theirs, apart in zip(rows, tables.apart, strict=True):
-        bias = (relative if apart is None else relative + apart)[None]
+        bias = (relative if apart is None else relative + apart)[None].to(values.dtype)
         for part in parts(theirs.shape[0], bytes_each, values.device):
             windows = in_windows(values, theirs[part])
             qkv = windows if projected else attention.qkv(windows)
             mixed.append(attend_in_windows(attention, qkv, bias))
-    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+    return joined(mixed, 0)
 
 
 def taken_out(mixed: Tensor, homes: Tensor) -> Tensor:

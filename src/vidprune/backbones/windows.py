@@ -19,7 +19,6 @@ from vidprune.backbones.remembered import remembered
 from vidprune.layout import TokenGrid
 
 Triple = tuple[int, int, int]
-PlainCut = tuple[Triple, Triple, Triple]
 
 # Added between places that may not attend each other. Not infinity: the originals leave them a
 # share of e^-100, and where all other places are far below, it counts.
@@ -81,31 +80,19 @@ class Cut:
             [prod([stop - start for start, stop in ranges]) for ranges in axis_ranges(self)]
         )
 
-    @property
-    def plain(self) -> PlainCut:
-        """What makes a cut, as plain numbers: `remembered` tells cuts apart by them."""
-        return _sides(self.grid), self.window, self.shift
-
-    @staticmethod
-    def of(plain: PlainCut) -> "Cut":
-        """The cut that these plain numbers make."""
-        (frames, rows, columns), window, shift = plain
-        grid = TokenGrid(frames=frames, rows=rows, columns=columns)
-        return Cut(grid=grid, window=window, shift=shift)
-
     def places(self, device: torch.device) -> Tensor:
         """(W, n) int64: the flat time-major place in the grid of each window's places; -1 is
         padding."""
-        return _places(self.plain, device)
+        return _places(self, device)
 
     def homes(self, device: torch.device) -> Tensor:
         """(N,) int64: for each place of the grid where it stands among the W * n of `places`."""
-        return _homes(self.plain, device)
+        return _homes(self, device)
 
     def apart(self, device: torch.device) -> Tensor | None:
         """(len(kinds), n, n) float32: `APART` where two places of a window of that kind may not
         attend each other, else 0; None where nothing is shifted, so that all may."""
-        return _apart(self.plain, device) if any(self.shifts) else None
+        return _apart(self, device) if any(self.shifts) else None
 
     def offsets(self, device: torch.device) -> Tensor:
         """(n, n) int64: for query and key the row in the table of relative position biases.
@@ -114,7 +101,7 @@ class Cut:
         the first n rows and columns of the full window's indices, as if the n places were the
         first ones of the full window; their checkpoints expect the same of us.
         """
-        return _offsets(self.plain, device)
+        return _offsets(self, device)
 
     def tables(self, device: torch.device) -> "WindowTables":
         """All of them, kind by kind."""
@@ -157,8 +144,7 @@ def axis_ranges(cut: Cut) -> list[tuple[tuple[int, int], ...]]:
 
 
 @remembered
-def _places(plain: PlainCut, device: torch.device) -> Tensor:
-    cut = Cut.of(plain)
+def _places(cut: Cut, device: torch.device) -> Tensor:
     time, row, column = (_coordinates(cut, axis, device) for axis in range(3))
     _, rows, columns = _sides(cut.grid)
     windows = []
@@ -181,8 +167,7 @@ def _coordinates(cut: Cut, axis: int, device: torch.device) -> Tensor:
 
 
 @remembered
-def _homes(plain: PlainCut, device: torch.device) -> Tensor:
-    cut = Cut.of(plain)
+def _homes(cut: Cut, device: torch.device) -> Tensor:
     places = cut.places(device).flatten()
     # Padding writes to one place more, which is cut off.
     behind = torch.zeros(cut.grid.tokens + 1, dtype=torch.int64, device=device)
@@ -191,8 +176,7 @@ def _homes(plain: PlainCut, device: torch.device) -> Tensor:
 
 
 @remembered
-def _apart(plain: PlainCut, device: torch.device) -> Tensor:
-    cut = Cut.of(plain)
+def _apart(cut: Cut, device: torch.device) -> Tensor:
     masks = []
     for ranges in axis_ranges(cut):
         ends = zip(ranges, cut.sides, cut.shifts, cut.counts, strict=True)
@@ -208,8 +192,7 @@ def _apart(plain: PlainCut, device: torch.device) -> Tensor:
 
 
 @remembered
-def _offsets(plain: PlainCut, device: torch.device) -> Tensor:
-    cut = Cut.of(plain)
+def _offsets(cut: Cut, device: torch.device) -> Tensor:
     _, rows, columns = cut.window
     place = torch.arange(cut.places_per_window, device=device)
     t, r, c = place // (rows * columns), place // columns % rows, place % columns

@@ -186,13 +186,13 @@ def _bound(candidate: Candidate, dense: Candidate, seconds: Sequence[float]) -> 
     return median(seconds) * sum(shrunk(shares, dense.costs, candidate.costs).values())
 
 
-def shrunk(account: Mapping[str, float], whole: Costs, left: Costs) -> dict[str, float]:
-    """What of a dense model's `account` is left when each kind shrinks by its arithmetic: attention
+def shrunk(spent: Mapping[str, float], whole: Costs, left: Costs) -> dict[str, float]:
+    """What of a dense model's account is left when each kind shrinks by its arithmetic: attention
     by its own products, all else in the blocks by its linear layers, the head by its own (one that
     pools by attention sees every token), and the embedding not at all.
     """
     linear = left.linear_in_blocks / whole.linear_in_blocks
-    shares = {"embedding": 1.0, "attention": left.attention / whole.attention}
+    factors = {"embedding": 1.0, "attention": left.attention / whole.attention}
     if whole.modules[HEAD]:
-        shares["head"] = left.modules[HEAD] / whole.modules[HEAD]
-    return {kind: spent * shares.get(kind, linear) for kind, spent in account.items()}
+        factors["head"] = left.modules[HEAD] / whole.modules[HEAD]
+    return {kind: seconds * factors.get(kind, linear) for kind, seconds in spent.items()}

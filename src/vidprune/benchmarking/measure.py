@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -112,7 +112,8 @@ def peak_memory_bytes(forward: Forward, pixels: Tensor) -> int:
 
     On a GPU what its allocator says; on the CPU the tensors that are alive between operations
     (what an operation needs inside is not seen there), which shapes alone tell: nothing is
-    computed unless they do not, as where a clip decides how many of its tokens stay.
+    computed unless they do not, as where a clip decides how many of its tokens stay. Tables of
+    indices that an eager model keeps count as well.
     """
     with torch.inference_mode():
         if pixels.device.type == "cuda":
@@ -124,38 +125,52 @@ def peak_memory_bytes(forward: Forward, pixels: Tensor) -> int:
             return torch.cuda.max_memory_allocated(pixels.device) - before
         try:
             with FakeTensorMode(allow_non_fake_inputs=True) as shapes:
-                return _peak_alive(forward, shapes.from_tensor(pixels))
+                return _peak_alive(forward, shapes.from_tensor(pixels), shapes.from_tensor)
         except RuntimeError:
             # Torch has no name for all that shapes cannot tell; if this fails as well, it says why.
             return _peak_alive(forward, pixels)
 
 
-def _peak_alive(forward: Forward, pixels: Tensor) -> int:
-    with _Alive() as alive:
+def _peak_alive(
+    forward: Forward, pixels: Tensor, stand_in: Callable[[Tensor], Tensor] = lambda known: known
+) -> int:
+    with _Alive(stand_in) as alive:
         forward(pixels)
     return alive.peak
 
 
 class _Alive(TorchDispatchMode):
-    """Adds up the memory of tensors that operations made and that are still held."""
+    """Adds up the memory of tensors that operations made and that are still held.
 
-    def __init__(self) -> None:
+    `stand_in`: what operations see in the place of a tensor that was there before.
+    """
+
+    def __init__(self, stand_in: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.peak = 0
         self._held: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._stand_in = stand_in
+        # As long as they live, their addresses are not given to others.
+        self._there_before: list[Tensor] = []
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         for tensor in _tensors((args, kwargs)):
             # What goes into an operation without having come out of one was there before.
-            self._hold(tensor.untyped_storage(), 0)
+            self._hold(self._seen(tensor).untyped_storage(), 0)
         found = function(*args, **(kwargs or {}))
         for tensor in _tensors(found):
             self._hold(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
         self._held = {key: held for key, held in self._held.items() if not held[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self._held.values()))
         return found
+
+    def _seen(self, tensor: Tensor) -> Tensor:
+        seen = tensor if isinstance(tensor, FakeTensor) else self._stand_in(tensor)
+        if seen is not tensor:
+            self._there_before.append(seen)
+        return seen
 
     def _hold(self, storage: torch.UntypedStorage, size: int) -> None:
         # As long as the reference is kept, the address is not given to another storage.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ def agreement(
     the same batches. A video that cannot be read is named in the record, and the rest goes on.
     `checkpoint` and `command` are how the record names what was run.
     """
+    ran_on = environment(classifiers[0].device)
     views = tuple(range(len(classifiers[0].protocol.views)))
     requests = [Request(str(path), path, views) for path in dict.fromkeys(videos)]
     answers: list[list[Tensor]] = [[] for _ in classifiers]
@@ -45,7 +47,8 @@ def agreement(
             for known, logits in zip(answers, zip(*waiting, strict=True), strict=True):
                 known.append(mean_probabilities(torch.stack(logits)))
             waiting.clear()
-    return _record(classifiers, answers, unreadable, checkpoint=checkpoint, command=command)
+    named = {"checkpoint": checkpoint, "command": command, "environment": ran_on}
+    return _record(classifiers, answers, unreadable, named)
 
 
 def _logits(outcomes: Sequence[ViewLogits | Unreadable]) -> list[Tensor]:
@@ -57,9 +60,7 @@ def _record(
     classifiers: Sequence[Classifier],
     answers: Sequence[Sequence[Tensor]],
     unreadable: Sequence[Unreadable],
-    *,
-    checkpoint: str,
-    command: str,
+    named: dict[str, Any],
 ) -> Agreement:
     dense = classifiers[0]
     rows = [_row(dense, None)]
@@ -68,14 +69,12 @@ def _record(
     return Agreement(
         rows=tuple(rows),
         num_videos=len(answers[0]),
+        **named,
         unreadable=tuple({"path": video.name, "reason": video.reason} for video in unreadable),
-        checkpoint=checkpoint,
         protocol=asdict(dense.protocol),
         views_per_video=len(dense.protocol.views),
         dtype=str(dense.model.dtype).removeprefix("torch."),
         batch_size=dense.batch_size,
-        environment=environment(dense.device),
-        command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

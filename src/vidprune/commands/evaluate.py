@@ -122,6 +122,8 @@ def evaluate(
     check_labels(samples, classifier.model.config.num_labels)
     if parquet and find_spec("pyarrow") is None:
         raise ValueError("parquet needs pyarrow; install vidprune[parquet], or do without it")
+    # Before anything runs: what is read of the code later may have been changed meanwhile.
+    ran_on = environment(classifier.device)
     folder = RunFolder(output, process)
     folder.claim(_settings(classifier, samples, checkpoint), restart=restart)
     tally = _tally(folder, process.share(samples), classifier.protocol)
@@ -134,7 +136,7 @@ def evaluate(
     shares = process.gather((tally.unreadable, len(requests) - len(tally.unreadable), seconds))
     if not process.reports:
         return None
-    named = {"checkpoint": checkpoint, "data": data, "command": command}
+    named = {"checkpoint": checkpoint, "data": data, "command": command, "environment": ran_on}
     report = _report(classifier, samples, folder, shares, named)
     if parquet:
         write_parquet(output / "views.parquet", folder.rows())
@@ -220,7 +222,6 @@ def _report(
         dtype=_dtype(classifier.model),
         batch_size=classifier.batch_size,
         processes=len(shares),
-        environment=environment(classifier.device),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
