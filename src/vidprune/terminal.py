@@ -182,7 +182,7 @@ def demo_table(found: Demo) -> Table:
             f"{row.agreement:.1f} %" if row is not dense else "",
             f"{row.kl_to_dense:.3f}±{row.kl_standard_error:.3f}" if row is not dense else "",
             f"{row.gmacs_per_view:.2f}",
-            f"{row.clips_per_second:.1f} ({row.clips_per_second / dense.clips_per_second:.2f}x)",
+            f"{row.clips_per_second:.3g} ({row.clips_per_second / dense.clips_per_second:.2f}x)",
         )
     return table
 
