@@ -329,12 +329,14 @@ def projections(family: str, model: PreTrainedModel, block: int, pixels: Tensor)
     if family in SEPARATE:
         module, parts = SEPARATE[family](block)
         found = hooked(model, [f"{module}.{part}" for part in parts], pixels)
+    elif family == "videoswin":
+        name = f"videoswin.levels.{(0, 1, 1, 2)[block]}.blocks.{(0, 0, 1, 0)[block]}"
+        # The model projects window by window; here the whole grid in one.
+        (normalised,) = hooked(model, [f"{name}.norm1"], pixels)
+        query, key, value = model.get_submodule(f"{name}.attention.qkv")(normalised).chunk(3, -1)
+        found = [key, query, value]
     else:
-        name = (
-            f"videoswin.levels.{(0, 1, 1, 2)[block]}.blocks.{(0, 0, 1, 0)[block]}.attention.qkv"
-            if family == "videoswin"
-            else f"timesformer.encoder.layer.{block}.attention.attention.qkv"
-        )
+        name = f"timesformer.encoder.layer.{block}.attention.attention.qkv"
         query, key, value = hooked(model, [name], pixels)[0].chunk(3, -1)
         found = [key, query, value]
     return [of_the_grid(family, model, block, each) for each in found]
@@ -343,10 +345,6 @@ def projections(family: str, model: PreTrainedModel, block: int, pixels: Tensor)
 def of_the_grid(family: str, model: PreTrainedModel, block: int, found: Tensor) -> Tensor:
     backbone, batch = adapt(model), 2
     frames = backbone.grid.frames
-    if family == "videoswin":
-        level = (0, 1, 1, 2)[block]
-        # (Padding stands behind.)
-        return found[:, : backbone.levels[level].grid.tokens]
     if family in ("vivit", "timesformer-joint"):
         found = found[:, 1:]
     if family == "timesformer-joint":
