@@ -402,3 +402,29 @@ def test_ctrl_c_ends_it_with_one_line_and_what_was_done_is_kept(job, tmp_path):
     assert said.splitlines()[-1] == "vidprune: interrupted"
     assert "Traceback" not in said
     assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+QUICK = ["benchmark", "--model", "demo", "--reducer", "sta:r=16", "--no-alternatives"]
+
+
+@pytest.mark.parametrize("inside", ["", "/new"])
+def test_a_benchmark_is_refused_a_file_for_a_folder_before_anything_is_timed(
+    inside, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("vidprune.commands.benchmark.benchmark", None)
+    there = tmp_path / "file"
+    there.write_text("mine")
+    assert cli.main([*QUICK, "--output", f"{there}{inside}"]) == cli.USAGE
+    said = capsys.readouterr().err
+    assert f"output='{there}{inside}' leads through a file; name a folder" in said
+    assert there.read_text() == "mine"
+
+
+def test_a_benchmark_over_an_unreadable_video_fails_and_names_it_on_one_line(tmp_path, capsys):
+    broken = tmp_path / "bro\nken\x1b[2J.mp4"
+    broken.write_bytes(b"no video")
+    options = ["--batch-size", "1", "--repeats", "2", "--workers", "0", "--video", str(broken)]
+    assert cli.main([*QUICK, *options]) == cli.FAILURE
+    said = [line for line in capsys.readouterr().err.splitlines() if "unreadable" in line]
+    assert len(said) == 1
+    assert "bro\\nken\\x1b[2J.mp4: " in said[0]

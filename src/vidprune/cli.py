@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -145,8 +145,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         from vidprune.terminal import report_table
 
         _console().print(report_table(report))
-        for video in report.unreadable:
-            print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
+        _name_unreadable(report.unreadable)
         if report.not_finite:
             print(
                 f"{len(report.not_finite)} videos count as misses because their logits are not "
@@ -213,8 +212,7 @@ def _agreement(arguments: argparse.Namespace) -> int:
         from vidprune.terminal import agreement_table
 
         _console().print(agreement_table(found))
-    for video in found.unreadable:
-        print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
+    _name_unreadable(found.unreadable)
     for row in found.rows:
         if row.nearness is not None and row.nearness.not_finite:
             print(
@@ -275,6 +273,9 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     videos = expand_inputs(arguments.videos) if arguments.videos else ()
     given |= {"alternatives": not arguments.no_alternatives, "videos": videos}
     plan = Plan(**given)
+    if arguments.output is not None:
+        # Before anything is timed: nothing must be lost for want of a place.
+        _make_folder(arguments.output)
 
     def keep(found: "Benchmark") -> None:
         if arguments.output is not None:
@@ -296,9 +297,10 @@ def _benchmark(arguments: argparse.Namespace) -> int:
         console = _console()
         for table in benchmark_tables(found, width=console.width):
             console.print(table)
-    for video in found.unreadable:
-        print(f"unreadable: {video['path']}: {video['reason']}", file=sys.stderr)
-    return 0 if any(row.speed for row in found.rows) else FAILURE
+    _name_unreadable(found.unreadable)
+    if not any(row.speed for row in found.rows):
+        return FAILURE
+    return FAILURE if found.unreadable else 0
 
 
 def _draw(found: "Benchmark", folder: Path) -> None:
@@ -327,6 +329,23 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 # --- what several commands share ----------------------------------------------------------------
+
+
+def _name_unreadable(videos: Iterable[Mapping[str, str]]) -> None:
+    """Say on stderr which videos could not be read, a line each whatever their names hold."""
+    from vidprune.terminal import shown
+
+    for video in videos:
+        print(f"unreadable: {shown(video['path'])}: {shown(video['reason'])}", file=sys.stderr)
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"output={str(output)!r} leads through a file; name a folder, new or not"
+        ) from error
 
 
 def _checkpoint(arguments: argparse.Namespace) -> str:

@@ -35,11 +35,11 @@ def prediction_table(predictions: Iterable[Prediction]) -> Table:
     table = Table(Column("video", overflow="fold"), Column("class", overflow="fold"), "probability")
     for prediction in predictions:
         # As Text, in which neither markup nor :emoji: in a name means anything.
-        video = Text(_shown(prediction.video))
+        video = Text(shown(prediction.video))
         if prediction.error is not None:
             table.add_row(video, Text(prediction.error, style="red"), "")
         for place, guess in enumerate(prediction.top):
-            name = Text(_shown(guess.name))
+            name = Text(shown(guess.name))
             table.add_row("" if place else video, name, f"{guess.probability:.3f}")
         table.add_section()
     return table
@@ -96,7 +96,7 @@ def _runs_table(runs: Iterable[ComparedRun]) -> Table:
     names = (Column(name, overflow="fold") for name in ("run", "model", "reducer"))
     table = Table("", *names, "dtype", box=SIMPLE, pad_edge=False)
     for number, run in enumerate(runs, start=1):
-        named = (Text(_shown(name)) for name in (run.run, run.checkpoint, run.reducer))
+        named = (Text(shown(name)) for name in (run.run, run.checkpoint, run.reducer))
         table.add_row(str(number), *named, run.dtype)
     return table
 
@@ -116,7 +116,7 @@ def agreement_table(found: Agreement) -> Table:
     )
     for row in found.rows:
         table.add_row(
-            Text(_shown(row.reducer)),
+            Text(shown(row.reducer)),
             *_near(row.nearness),
             f"{row.gmacs_per_view:.2f}\n{100 * row.gmacs_per_view / dense:.0f} %",
         )
@@ -276,7 +276,7 @@ def _per_cent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} %"
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name without what would steer the terminal or break the line."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()

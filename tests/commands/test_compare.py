@@ -295,6 +295,15 @@ def no_logits(folder: Path) -> None:
     (write_run(folder, one_hot(0, 1)) / "views.jsonl").write_text(json.dumps(row) + "\n")
 
 
+def a_logit_short(folder: Path) -> None:
+    rows = [
+        {"video": "0.mp4", "view": 0, "label": 0, "logits": [1.0, 0.0, 0.0]},
+        {"video": "1.mp4", "view": 0, "label": 1, "logits": [1.0, 0.0]},
+    ]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (write_run(folder, one_hot(0, 1)) / "views.jsonl").write_text("".join(lines))
+
+
 def nothing_readable(folder: Path) -> None:
     broken = [{"path": name, "reason": "broken"} for name in one_hot(0, 1)]
     write_run(folder, {}, unreadable=broken)
@@ -313,6 +322,7 @@ def nothing_readable(folder: Path) -> None:
         (foreign_report, ("not the record of an evaluation", "--restart")),
         (broken_report, ("not the record of an evaluation", "--restart")),
         (no_logits, ("view 0 of '0.mp4' has no logits", "--restart")),
+        (a_logit_short, ("view 0 of '1.mp4' has 2 logits where others have 3", "--restart")),
         (nothing_readable, ("share no video", "unreadable")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

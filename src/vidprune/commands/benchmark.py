@@ -69,11 +69,10 @@ class Plan:
             )
         if not self.batch_sizes:
             raise ValueError("batch_sizes is empty; give one at least, such as (1, 8)")
-        if self.repeats < 2 or min(self.batch_sizes) < 1:
-            raise ValueError(
-                f"repeats={self.repeats} must be at least 2, and batch sizes "
-                f"{self.batch_sizes} at least 1"
-            )
+        if self.repeats < 2:
+            raise ValueError(f"repeats={self.repeats} must be at least 2")
+        if (smallest := min(self.batch_sizes)) < 1:
+            raise ValueError(f"batch_size={smallest} must be at least 1")
         if self.protocol is not None and self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"protocol={self.protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}"

@@ -133,12 +133,19 @@ def read_run(path: Path) -> Run:
     Raises FileNotFoundError where it left nothing, and ValueError where it has not finished.
     """
     report = _report(path)
+    classes = 0
     labels: dict[str, int] = {}
     probabilities: dict[str, Tensor] = {}
     pending: dict[str, dict[int, Tensor]] = defaultdict(dict)
     for row in RunFolder(path, Process()).rows():
         name, views = row["video"], pending[row["video"]]
-        views[row["view"]] = _logits(path, row)
+        views[row["view"]] = logits = _logits(path, row)
+        classes = classes or len(logits)
+        if len(logits) != classes:
+            raise ValueError(
+                f"run {path}: view {row['view']} of {name!r} has {len(logits)} logits where others "
+                f"have {classes}; evaluate it again with --restart"
+            )
         if len(views) == report["views_per_video"]:
             stacked = torch.stack([views[index] for index in sorted(views)])
             labels[name], probabilities[name] = row["label"], mean_probabilities(stacked)
