@@ -261,6 +261,7 @@ def _benchmark(arguments: argparse.Namespace) -> int:
 
     from vidprune.commands.benchmark import Plan, benchmark, write
     from vidprune.inference import named_device
+    from vidprune.runs import make_folder
     from vidprune.terminal import benchmark_tables
     from vidprune.video import expand_inputs
 
@@ -275,7 +276,7 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     plan = Plan(**given)
     if arguments.output is not None:
         # Before anything is timed: nothing must be lost for want of a place.
-        _make_folder(arguments.output)
+        make_folder(arguments.output)
 
     def keep(found: "Benchmark") -> None:
         if arguments.output is not None:
@@ -337,15 +338,6 @@ def _name_unreadable(videos: Iterable[Mapping[str, str]]) -> None:
 
     for video in videos:
         print(f"unreadable: {shown(video['path'])}: {shown(video['reason'])}", file=sys.stderr)
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(
-            f"output={str(output)!r} leads through a file; name a folder, new or not"
-        ) from error
 
 
 def _checkpoint(arguments: argparse.Namespace) -> str:

@@ -163,6 +163,16 @@ def append(journal: TextIO, row: Mapping[str, Any]) -> None:
     journal.flush()
 
 
+def make_folder(output: Path) -> None:
+    """Make a folder for what is to be written; ValueError where a file is in the way."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"output={str(output)!r} leads through a file; name a folder, new or not"
+        ) from error
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
     partial = path.with_name(path.name + ".partial")
