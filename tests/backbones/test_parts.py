@@ -54,3 +54,15 @@ def test_a_model_in_many_parts_is_the_model(reducer: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(f"vidprune.backbones.{place}.parts", counted)
     torch.testing.assert_close(model(pixels).logits, whole)
     assert sum(count > 1 for count in taken) >= 4
+
+
+@pytest.mark.parametrize("reducer", ["none", "sta:schedule=16/3", "sta:schedule=16/3,gaps=filled"])
+@torch.no_grad()
+def test_autocast_projects_in_half_precision_and_biases_follow(reducer: str) -> None:
+    torch.manual_seed(5)
+    model = prune(VideoSwinForVideoClassification(CONFIG).eval(), reducer)
+    pixels = torch.randn(2, 8, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(pixels).logits
+    assert found.isfinite().all()
+    assert found.shape == (2, 5)
