@@ -36,9 +36,11 @@ def nearest_in_frame(origin: Tensor, grid: TokenGrid) -> Tensor:
     other; `origin` (B, K) stands in temporal order. Result (B, N) int64."""
     per_frame = origin.shape[1] // grid.frames
     inside = (origin % grid.tokens_per_frame).unflatten(1, (grid.frames, per_frame))
-    ranked = _ranked_within(grid, origin.device)[inside]
-    starts = torch.arange(grid.frames, device=origin.device)[:, None] * per_frame
-    return (ranked.argmin(2) + starts).flatten(1)
+    # The least of all ranks tells whose it is, several times as fast as to ask for its number.
+    places = _ranked_within(grid, origin.device)[inside].amin(2).long() % grid.tokens_per_frame
+    standing = torch.arange(origin.shape[1], device=origin.device).view(grid.frames, per_frame)
+    at = torch.zeros_like(places).scatter(2, inside, standing.expand_as(inside))
+    return at.gather(2, places).flatten(1)
 
 
 def _ranked_within(grid: TokenGrid, device: torch.device) -> Tensor:

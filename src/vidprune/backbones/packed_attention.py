@@ -7,7 +7,7 @@ from vidprune.backbones.packing import PackedTables
 from vidprune.backbones.parts import joined, parts
 from vidprune.backbones.window_attention import (
     WindowWeights,
-    attend_in_windows,
+    attend_and_project,
     in_windows,
     taken_out,
 )
@@ -30,10 +30,9 @@ def attend_packed(
         for part in parts(members.shape[0], bytes_each, normalised.device):
             rows = members[part][:, None]
             bias = _bias(attention, in_windows(codes, rows).flatten(0, 1).squeeze(-1), regions)
-            qkv = attention.qkv(in_windows(normalised, rows))
-            mixed.append(attend_in_windows(attention, qkv, bias))
+            mixed.append(attend_and_project(attention, in_windows(normalised, rows), bias))
     # Every kept token is a member once.
-    return attention.proj(taken_out(joined(mixed, 0), tables.homes[None]))
+    return taken_out(joined(mixed, 0), tables.homes[None])
 
 
 def _bias(attention: WindowWeights, codes: Tensor, regions: Tensor | None) -> Tensor:

@@ -27,3 +27,9 @@ def parts(count: int, bytes_each: int, device: torch.device) -> list[slice]:
 def joined(found: Sequence[Tensor], dim: int) -> Tensor:
     """What came of the parts, along `dim`; one part is not copied."""
     return found[0] if len(found) == 1 else torch.cat(list(found), dim)
+
+
+def plus(branch: Tensor, tokens: Tensor) -> Tensor:
+    """Their sum, in the memory of `branch`, which must be nobody else's; unless autocast made that
+    of another type."""
+    return branch.add_(tokens) if branch.dtype == tokens.dtype else branch + tokens

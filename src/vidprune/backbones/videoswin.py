@@ -19,6 +19,7 @@ from vidprune.backbones.attention import fused_head_mean
 from vidprune.backbones.base import ATTENTION, EMBEDDING, HEAD, Signal, compiled_half
 from vidprune.backbones.packed_attention import attend_packed
 from vidprune.backbones.packing import PackedTables, Packing, cut_lines, quotas_for
+from vidprune.backbones.parts import plus
 from vidprune.backbones.videoswin_model import level_grids
 from vidprune.backbones.vit import pair, weighted_mean
 from vidprune.backbones.window_attention import attend_filled, attend_whole
@@ -150,7 +151,7 @@ class VideoSwinShape:
 def _attend_whole(layer: Any, tokens: Tensor, tables: WindowTables) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
     mixed = attend_whole(layer.attention, normalised, tables)
-    return tokens + layer.drop_path(mixed), normalised
+    return plus(layer.drop_path(mixed), tokens), normalised
 
 
 def _attend_filled(
@@ -158,7 +159,7 @@ def _attend_filled(
 ) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
     mixed = attend_filled(layer.attention, normalised, source, origin, tables)
-    return tokens + layer.drop_path(mixed), normalised
+    return plus(layer.drop_path(mixed), tokens), normalised
 
 
 def _attend_packed(
@@ -166,7 +167,7 @@ def _attend_packed(
 ) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
     mixed = attend_packed(layer.attention, normalised, origin, tables)
-    return tokens + layer.drop_path(mixed), normalised
+    return plus(layer.drop_path(mixed), tokens), normalised
 
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:

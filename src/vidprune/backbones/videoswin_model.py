@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
 
-from vidprune.backbones.parts import joined, parts
+from vidprune.backbones.parts import joined, parts, plus
 from vidprune.backbones.window_attention import attend_whole
 from vidprune.backbones.windows import Cut, Triple
 from vidprune.layout import TokenGrid
@@ -211,7 +211,7 @@ class VideoSwinBlock(nn.Module):
     def forward(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
         """(B, N, C), all tokens of the grid, to the same."""
         mixed = self.attention(self.norm1(tokens), self.cut(grid))
-        return self.feed_forward(tokens + self.drop_path(mixed))
+        return self.feed_forward(plus(self.drop_path(mixed), tokens))
 
 
 class PatchMerging(nn.Module):
@@ -230,8 +230,11 @@ class PatchMerging(nn.Module):
             tall = pad(tall, (0, 0, 0, grid.columns % 2, 0, grid.rows % 2))
         cells = tall.unflatten(3, (merged.columns, 2)).unflatten(2, (merged.rows, 2))
         # Down the left column of a cell, then down the right: the order of the checkpoints.
-        cells = cells.permute(0, 1, 2, 4, 5, 3, 6).flatten(4).flatten(1, 3)
-        return self.reduction(self.norm(cells)), merged
+        cells = cells.permute(0, 1, 2, 4, 5, 3, 6)
+        frame = cells[:, 0].numel() * cells.element_size()
+        frames = [cells[:, part] for part in parts(grid.frames, frame, tokens.device)]
+        stretches = [each.flatten(4).flatten(1, 3) for each in frames]
+        return joined([self.reduction(self.norm(each)) for each in stretches], 1), merged
 
 
 class VideoSwinStage(nn.Module):

@@ -36,11 +36,10 @@ def attend_whole(attention: WindowWeights, normalised: Tensor, tables: WindowTab
         qkv = attention.qkv(_with_padding(normalised))
         rows = [(places % qkv.shape[1])[:, None] for places in tables.places]
         mixed = _attend(attention, qkv, rows, tables)
-    else:
-        # Three times as wide after the projection as before: gathered before it.
-        rows = [places[:, None] for places in tables.places]
-        mixed = _attend(attention, normalised, rows, tables, projected=False)
-    return attention.proj(taken_out(mixed, tables.homes[None]))
+        return attention.proj(taken_out(mixed, tables.homes[None]))
+    rows = [places[:, None] for places in tables.places]
+    mixed = _attend(attention, normalised, rows, tables, inside=True)
+    return taken_out(mixed, tables.homes[None])
 
 
 def attend_filled(
@@ -109,10 +108,14 @@ def _attend(
     rows: Sequence[Tensor],
     tables: WindowTables,
     *,
-    projected: bool = True,
+    inside: bool = False,
 ) -> Tensor:
-    """Windows filled from `values` (B, R, 3C), or (B, R, C) where they are not `projected` yet, by
-    `rows` (W, B or 1, n) of each kind, and attention within them, (all W, B, n, C)."""
+    """Windows filled from `values` by `rows` (W, B or 1, n) of each kind, and attention within
+    them, (all W, B, n, C).
+
+    `values` (B, R, 3C) are projected, and the result is yet to be; or, to project `inside` the
+    windows, before and after, (B, R, C): for where no place of theirs is projected in vain.
+    """
     relative = window_bias(attention, tables.offsets)
     window = values.shape[0] * relative.shape[-1] * attention.qkv.out_features
     bytes_each = window * values.element_size()
@@ -121,9 +124,17 @@ def _attend(
         bias = (relative if apart is None else relative + apart)[None].to(values.dtype)
         for part in parts(theirs.shape[0], bytes_each, values.device):
             windows = in_windows(values, theirs[part])
-            qkv = windows if projected else attention.qkv(windows)
-            mixed.append(attend_in_windows(attention, qkv, bias))
+            if inside:
+                mixed.append(attend_and_project(attention, windows, bias))
+            else:
+                mixed.append(attend_in_windows(attention, windows, bias))
     return joined(mixed, 0)
+
+
+def attend_and_project(attention: WindowWeights, windows: Tensor, bias: Tensor) -> Tensor:
+    """As `attend_in_windows`, of normalised tokens `windows` (W, B, n, C), projected before and
+    after."""
+    return attention.proj(attend_in_windows(attention, attention.qkv(windows), bias))
 
 
 def taken_out(mixed: Tensor, homes: Tensor) -> Tensor:
