@@ -248,6 +248,44 @@ def _videoswin_speed(name: str) -> str:
     return f"`{name}`:\n\n{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
 
 
+FAMILIES = (
+    "swin3d_t",
+    "swin3d_s",
+    "swin3d_b",
+    "vivit_b_16x2",
+    "vjepa2_vitl_fpc16_256",
+    "vit_base_patch16_224",
+    "timesformer_base_8x224",
+    "videoprism_base",
+)
+
+
+def families() -> str:
+    """One published shape of each family, a real clip from its file to its classes."""
+    lines = [
+        "| model | clip | reducer | GMACs | clips/s | speed-up | from a file, videos/s |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
+    records = [_benchmark(f"cpu/families-{name}") for name in FAMILIES]
+    for found in records:
+        own = found.rows[0].setting
+        title = f"`{own.checkpoint}` | {own.frames}x{own.size}x{own.size}"
+        for row in found.rows:
+            assert row.speed is not None, "it was timed"
+            assert row.end_to_end is not None, "it was given a video"
+            speed = row.speed
+            quartiles = f"{speed.speed_up_low:.2f}-{speed.speed_up_high:.2f}"
+            cells = (
+                f"{row.gmacs_per_view:.1f}",
+                f"{speed.clips_per_second:.2f}",
+                f"{speed.speed_up:.2f} ({quartiles})",
+                f"{row.end_to_end.videos_per_second:.2f}",
+            )
+            lines.append(f"| {title} | `{row.setting.reducer}` | {' | '.join(cells)} |")
+            title = " | "
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
+
+
 def _spoken(found: Benchmark) -> str:
     setting = found.rows[0].setting
     return f"{setting.dtype}, batch {setting.batch_size}; {taken_on(found)}"
@@ -327,6 +365,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "costs": costs_table,
     "videoswin-costs": videoswin_costs,
     "videoswin-speed": videoswin_speed,
+    "families": families,
     "sweep": sweep,
     "account": account,
     "target": target,
