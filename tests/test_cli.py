@@ -22,7 +22,7 @@ import tiny_job
 from tiny_job import drifting_images, write_checkpoint, write_list, write_video
 from vidprune import cli
 
-VERBS = tuple(cli.RUNS)
+VERBS = tuple(cli.VERBS)
 
 
 @pytest.fixture(scope="module", autouse=True)

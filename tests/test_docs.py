@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidprune import cli
-from vidprune.arguments import parser
+from vidprune.cli import parser
 from vidprune.commands.demo import CLIP_SEED
 from vidprune.demo.clips import write_clips
 
@@ -56,7 +56,7 @@ def test_commands_run(command, in_workplace, capsys):
         words = words[words.index("-m") + 1 :]
     assert words[0] == "vidprune"
     if any(name in command for name in OUT_OF_REACH):
-        parser(cli.RUNS).parse_args(words[1:])
+        parser().parse_args(words[1:])
     else:
         expanded = [str(p) for word in words[1:] for p in (sorted(Path().glob(word)) or [word])]
         assert cli.main(expanded) == 0

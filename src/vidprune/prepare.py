@@ -136,6 +136,24 @@ def class_names_of(model: PreTrainedModel) -> list[str | None]:
     return [None if names[index] == f"LABEL_{index}" else names[index] for index in sorted(names)]
 
 
+def class_number(model: PreTrainedModel, text: str) -> int:
+    """The class that `text` means, by its name or by its number.
+
+    Raises ValueError where the model has no such class, or several of that name.
+    """
+    names = class_names_of(model)
+    if text in names:
+        if names.count(text) > 1:
+            raise ValueError(f"label={text!r} names several classes; give the number of one")
+        return names.index(text)
+    if text.isascii() and text.isdigit() and int(text) < len(names):
+        return int(text)
+    raise ValueError(
+        f"label={text!r} is no class of the model; give the name of one, or its number, 0 to "
+        f"{len(names) - 1}"
+    )
+
+
 def _names(labels: str) -> tuple[str, ...]:
     if labels in LABEL_SETS:
         return label_names(labels)

@@ -1,9 +1,10 @@
 """What people see in a terminal: tables and a progress bar."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from rich.box import SIMPLE
-from rich.console import Group
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from vidprune.benchmarking.report import Benchmark
 from vidprune.benchmarking.table import NEAR, NOTES, tables
+from vidprune.insight.summary import Summary
 from vidprune.intervals import Interval
 from vidprune.macs import Costs
 from vidprune.metrics import Nearness
@@ -214,6 +216,33 @@ def _few(tokens: Sequence[int]) -> str:
     return ", ".join(shown if len(shown) <= 4 else (shown[0], "...", shown[-1]))
 
 
+def summary_table(found: Summary) -> Table:
+    """What each reducer leaves, and what that holds, after its last stage."""
+    figures = ("GMACs", "ms", "same\nclass", "tokens\nleft", "GradNorm\nheld", "at\nrandom")
+    table = Table(
+        Column("reducer", overflow="fold"),
+        *_right(*figures, "trajectory\nsum"),
+        box=SIMPLE,
+        title=f"{found.num_clips} clip{'s' if found.num_clips > 1 else ''}",
+        caption="Of each clip one view. GradNorm held: its share at the places that are left, "
+        "beside what as many places at random hold; trajectory sum: after the last block. "
+        + (_INTERVALS if found.num_clips > 1 else ""),
+    )
+    for row in found.rows:
+        last = row.stages[-1] if row.stages else None
+        table.add_row(
+            Text(row.reducer),
+            f"{row.gmacs_per_view:.2f}",
+            f"{row.milliseconds:.0f}",
+            "" if row is found.rows[0] else _interval(row.same_class, ".1f", " %"),
+            "" if last is None else f"{last.tokens:.0f}",
+            "" if last is None else _interval(last.gradnorm, ".1f", " %"),
+            "" if last is None else f"{last.at_random:.1f} %",
+            _interval(row.trajectory[-1], ".2f"),
+        )
+    return table
+
+
 def benchmark_tables(found: Benchmark, *, width: int) -> Iterator[Table | Text]:
     """One table per group of runs that took turns, and at the end how to read them.
 
@@ -258,6 +287,15 @@ class ProgressBar:
         """Leave the bar as it is; one that was never shown stays unseen."""
         if self._bar.live.is_started:
             self._bar.stop()
+
+
+@contextmanager
+def progress_of(total: int, what: str, console: Console) -> Iterator[Callable[[int], None]]:
+    """A bar over so many things; what it gives is told how many are done."""
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn(what), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def progress_columns() -> tuple[

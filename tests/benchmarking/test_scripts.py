@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from vidprune import cli
-from vidprune.arguments import parser
+from vidprune.cli import benchmark, parser
 from vidprune.commands.benchmark import Plan, subjects
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
@@ -44,11 +43,11 @@ def asked(script: str, folder: Path, *arguments: str) -> list[list[str]]:
 
 def planned(words: list[str]) -> Plan:
     assert words[:2] == ["-m", "vidprune"]
-    arguments = vars(parser(cli.RUNS).parse_args(words[2:]))
+    arguments = vars(parser().parse_args(words[2:]))
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in arguments.items()
-        if name in cli.PLANNED
+        if name in benchmark.PLANNED
     }
     return Plan(**given, alternatives=not arguments["no_alternatives"])
 

@@ -73,17 +73,28 @@ def _line(name: str, rows: tuple[BenchmarkRow, ...], names: Sequence[str]) -> Li
             filled=False,
             joined=False,
         )
-    kind = name.partition(":")[0]
-    variant = [other for other in names if other.partition(":")[0] == kind].index(name)
+    variant = [other for other in names if _kind(other) == _kind(name)].index(name)
+    colour, marker, dashes = look_of(name, variant)
     return Line(
         name=name,
         rows=rows,
-        colour=_COLOURS.get(kind, _OTHERS),
-        marker=_MARKERS.get(kind, "o"),
-        dashes=_DASHES[variant % len(_DASHES)],
+        colour=colour,
+        marker=marker,
+        dashes=dashes,
         filled=variant == 0,
         joined=True,
     )
+
+
+def look_of(reducer: str, variant: int) -> tuple[str, str, str]:
+    """Colour and marker of a reducer's text, and the dashes of its so-manieth variant."""
+    kind = _kind(reducer)
+    dashes = _DASHES[variant % len(_DASHES)]
+    return _COLOURS.get(kind, _OTHERS), _MARKERS.get(kind, "o"), dashes
+
+
+def _kind(reducer: str) -> str:
+    return reducer.partition(":")[0]
 
 
 def _name(row: BenchmarkRow, dense: BenchmarkRow) -> str:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -10,14 +9,14 @@ import torch
 from torch import Tensor
 
 from vidprune.backbones.checkpoints import DEMO, load
-from vidprune.backbones.registry import adapt
 from vidprune.commands.benchmark import Plan, Subject, subjects
 from vidprune.commands.evaluate import evaluate
 from vidprune.demo.clips import write_clips
+from vidprune.drawing.sheet import sheet
 from vidprune.inference import Classifier, clip_key
+from vidprune.insight.look import look
 from vidprune.metrics import divergence, mean_probabilities, same_class
 from vidprune.parallel import Process
-from vidprune.picture import Row, draw_kept
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
 from vidprune.report import Demo, DemoRow, Report
@@ -72,7 +71,7 @@ def demo(output: Path, *, per_class: int, tell: Callable[[str], object]) -> Demo
         environment=reports[0].environment,
         date=reports[0].date,
     )
-    _draw(settings[0], samples[per_class], output / PICTURE)
+    _draw(classifiers, samples[per_class], output / PICTURE)
     write_atomically(output / "demo.json", found.to_json())
     return found
 
@@ -147,16 +146,10 @@ def _batch(samples: Sequence[Sample], classifier: Classifier) -> tuple[Tensor, T
     return torch.stack(clips), torch.tensor([clip_key(sample.name, 0) for sample in samples])
 
 
-def _draw(dense: Subject, sample: Sample, path: Path) -> None:
+def _draw(classifiers: Sequence[Classifier], sample: Sample, path: Path) -> None:
     """The clip, and under it what the pictured reducers leave of it after every stage."""
-    rows = [Row("the clip, one frame per temporal position")]
-    for reducer in _PICTURED:
-        classifier = _classifier(replace(dense, reducer=reducer))
-        grid = adapt(classifier.model).grid
-        clips, keys = _batch([sample], classifier)
-        trace = classifier.trace(clips, keys)
-        for stage, origin in zip(classifier.model.stages, trace.origin, strict=True):
-            label = f"{reducer} after block {stage.block}: {stage.kept} of {grid.tokens} tokens"
-            rows.append(Row(label, origin[0].numpy()))
-    frames = clips[0].permute(0, 2, 3, 1).numpy()
-    draw_kept(frames, rows, grid).save(path)
+    dense = classifiers[0]
+    models = [dense.model, *(prune(dense.model, reducer) for reducer in _PICTURED)]
+    clips, keys = _batch([sample], dense)
+    found = look(models, clips[0], video=sample.path.name, clip_key=int(keys[0]))
+    sheet(found).save(path)

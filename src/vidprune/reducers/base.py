@@ -108,6 +108,18 @@ class Reducer(Protocol):
 
 
 @runtime_checkable
+class Scoring(Reducer, Protocol):
+    """A reducer that also tells what it judges tokens by."""
+
+    def scores(
+        self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage
+    ) -> dict[str, Tensor]:
+        """By name, in the order of computation, what it makes of tokens (B, N, C): each (B, N),
+        NaN where it judges a token otherwise."""
+        ...
+
+
+@runtime_checkable
 class LevelReducer(Reducer, Protocol):
     """A reducer that also fits pyramids, whose levels each have a grid of their own."""
 

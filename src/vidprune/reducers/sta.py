@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -57,12 +57,51 @@ def select(
     if drop == 0:
         return torch.arange(length, device=tokens.device).expand(batch, length)
     with full_precision(tokens.device):
-        metric = unit_rows(exact(keys)).unflatten(1, (groups, -1))
-        importance = semantic_importance(tokens.unflatten(1, (groups, -1)))
+        metric, importance = _grouped(tokens, keys, groups)
         stay_of = stay_of or _first(length // groups - drop)
-        kept = _visit(metric, importance, stay_of, backward, score, first_kept)
+        kept, _ = _visit(metric, importance, stay_of, backward, score, first_kept)
     starts = torch.arange(groups, device=tokens.device) * (length // groups)
     return (kept + starts[:, None]).flatten(1)
+
+
+def scores(
+    tokens: Tensor,
+    keys: Tensor,
+    *,
+    groups: int,
+    drop: int,
+    backward: bool = False,
+    score: Score = "both",
+    first_kept: Tensor | None = None,
+    stay_of: Stays | None = None,
+) -> dict[str, Tensor]:
+    """What `select`, given the same, judges the tokens by, each (B, L).
+
+    `redundancy`: how much of what came before a token repeats, where 1 is the mean of its group
+    (which is ranked by itself), NaN throughout where `score` is semantic and does not ask;
+    `importance`: its activation within its group; `score`: what ranks
+    it, of which the largest go. Redundancy and score are NaN in the group visited first, which is
+    thinned by another rule (`bipartite_order`).
+    """
+    _check(tokens, keys, groups, drop)
+    with full_precision(tokens.device):
+        metric, importance = _grouped(tokens, keys, groups)
+        stay_of = stay_of or _first(tokens.shape[1] // groups - drop)
+        _, found = _visit(metric, importance, stay_of, backward, score, first_kept)
+    unasked = torch.full_like(importance[:, 0], float("nan"))
+    redundancy = torch.stack([found.get(group, unasked) for group in range(groups)], 1)
+    # The group visited second sees weights of 1, later ones see weights that sum to 1.
+    redundancy = redundancy / redundancy.mean(-1, keepdim=True)
+    ranks = 1 - importance if score == "semantic" else sta_score(redundancy, importance, score)
+    ranks[:, groups - 1 if backward else 0] = float("nan")
+    parts = {"redundancy": redundancy, "importance": importance, "score": ranks}
+    return {name: values.flatten(1) for name, values in parts.items()}
+
+
+def _grouped(tokens: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Keys of length 1 (B, G, N, d), and importance (B, G, N)."""
+    metric = unit_rows(exact(keys)).unflatten(1, (groups, -1))
+    return metric, semantic_importance(tokens.unflatten(1, (groups, -1)))
 
 
 def _first(kept: int) -> Stays:
@@ -115,8 +154,9 @@ def _visit(
     backward: bool,
     score: Score,
     first_kept: Tensor | None,
-) -> Tensor:
-    """Visit the groups in turn; kept positions within each group, (B, G, N - drop)."""
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Visit the groups in turn; kept positions within each group, (B, G, N - drop), and the
+    accumulated redundancy (B, N) of each group for which it was asked."""
     groups = importance.shape[1]
     order = list(range(groups))[::-1] if backward else list(range(groups))
     first, *later = order
@@ -125,17 +165,19 @@ def _visit(
         kept[first] = first_kept
     # The group visited second sees every token of the first, dropped ones included, at weight 1.
     previous, accumulated = metric[:, first], torch.ones_like(importance[:, first])
+    found: dict[int, Tensor] = {}
     for group in later:
         if score == "semantic":
             kept[group] = stay_of(rising(1 - importance[:, group]))
             continue
         redundancy = accumulated_redundancy(metric[:, group], previous, accumulated)
+        found[group] = redundancy
         stay = stay_of(rising(sta_score(redundancy, importance[:, group], score)))
         previous = metric[:, group].gather(1, stay[..., None].expand(-1, -1, metric.shape[-1]))
         accumulated = redundancy.gather(1, stay)
         accumulated = accumulated / accumulated.sum(-1, keepdim=True)
         kept[group] = stay
-    return torch.stack([kept[group] for group in range(groups)], dim=1)
+    return torch.stack([kept[group] for group in range(groups)], dim=1), found
 
 
 def accumulated_redundancy(metric: Tensor, previous: Tensor, accumulated: Tensor) -> Tensor:
@@ -253,6 +295,16 @@ class STA(Dropping):
 
     def choose(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Tensor:
         """Keep `stage.kept` of tokens (B, N, C). See Note [order of kept tokens]."""
+        return select(tokens, self._similar(tokens, signals), **self._rule(layout, stage))
+
+    def scores(
+        self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage
+    ) -> dict[str, Tensor]:
+        """Redundancy, importance and score of tokens (B, N, C), each (B, N); see `scores`."""
+        return scores(tokens, self._similar(tokens, signals), **self._rule(layout, stage))
+
+    def _similar(self, tokens: Tensor, signals: Signals) -> Tensor:
+        """What likeness is taken from, (B, N, d)."""
         similar = {
             "key": signals.keys,
             "query": signals.queries,
@@ -260,17 +312,19 @@ class STA(Dropping):
             "output": tokens,
         }[self.similarity]
         assert similar is not None, "the model computes what needs names"
+        return similar
+
+    def _rule(self, layout: Layout, stage: Stage) -> dict[str, Any]:
+        """The options of `select` at a stage."""
         backward = self._backward(stage)
-        return select(
-            tokens,
-            similar,
-            groups=stage.groups,
-            drop=stage.drop,
-            backward=backward,
-            score=self.score,
-            first_kept=self._first_kept(layout, stage, backward),
-            stay_of=partial(chosen, stage=stage),
-        )
+        return {
+            "groups": stage.groups,
+            "drop": stage.drop,
+            "backward": backward,
+            "score": self.score,
+            "first_kept": self._first_kept(layout, stage, backward),
+            "stay_of": partial(chosen, stage=stage),
+        }
 
     def _backward(self, stage: Stage) -> bool:
         if self.order is None:

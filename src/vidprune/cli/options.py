@@ -1,0 +1,91 @@
+"""Options that several verbs share."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+SPECS = "sta:r=64, random:r=64, ..."
+SOURCES = (
+    "Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), name of "
+    "an architecture for random weights, or `demo`"
+)
+
+
+def add_source(group: Any) -> None:
+    """Where a model comes from."""
+    group.add_argument(
+        "--model",
+        required=True,
+        metavar="SOURCE",
+        help=SOURCES,
+    )
+    group.add_argument("--arch", metavar="NAME", help="architecture of an original checkpoint")
+    group.add_argument(
+        "--config", type=Path, metavar="JSON", help="configuration of an original checkpoint"
+    )
+
+
+def add_clip_shape(group: Any) -> None:
+    """The shape of a clip, where it is not the model's own."""
+    group.add_argument("--frames", type=int, metavar="N", help="frames of a clip")
+    group.add_argument("--size", type=int, metavar="N", help="pixels of a square")
+
+
+def add_model(
+    verb: argparse.ArgumentParser, *, several_reducers: bool = False, batches: bool = True
+) -> None:
+    """A model, its reducer or reducers, and how it is run."""
+    group = verb.add_argument_group("model")
+    add_source(group)
+    if several_reducers:
+        group.add_argument(
+            "--reducer", dest="reducers", nargs="+", required=True, metavar="SPEC", help=SPECS
+        )
+    else:
+        group.add_argument(
+            "--reducer", default="none", metavar="SPEC", help=f"none, {SPECS} (none)"
+        )
+    group.add_argument(
+        "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"
+    )
+    group.add_argument(
+        "--positions",
+        choices=("interpolate", "recompute"),
+        default="interpolate",
+        help="position table at other sizes than the checkpoint's (interpolate)",
+    )
+    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
+    group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
+    if batches:
+        group.add_argument(
+            "--batch-size", type=int, default=8, metavar="N", help="views at once (8)"
+        )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (one per core)"
+    )
+
+
+def add_views(verb: argparse.ArgumentParser) -> None:
+    """Which views of a video a model is given."""
+    group = verb.add_argument_group(
+        "views", "a preset, and options that replace its parts; frames and size also fit the model"
+    )
+    group.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="k400 (5x3 views), ssv2 (2x3), ucf101, hmdb51, videoswin-k400 (4x3), videoswin-ssv2 "
+        "(1x3) or single (what the checkpoint records, else single)",
+    )
+    group.add_argument(
+        "--sampling",
+        choices=("dense", "segment", "centred"),
+        help="every stride-th frame, one from each equal part of the video, or every stride-th in "
+        "the middle of each",
+    )
+    for name, what in (
+        ("segments", "clips along time"),
+        ("crops", "squares along the longer side"),
+        ("stride", "frames between neighbours of a dense or centred clip"),
+    ):
+        group.add_argument(f"--{name}", type=int, metavar="N", help=what)
+    add_clip_shape(group)

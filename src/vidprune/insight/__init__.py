@@ -1,0 +1,1 @@
+"""What a forward lets be seen of itself: which tokens go and why, in numbers; nothing is drawn."""
