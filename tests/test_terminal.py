@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from test_report import REPORT
+from vidprune.backbones.architectures import architecture
 from vidprune.intervals import Interval
+from vidprune.macs import costs
 from vidprune.metrics import Accuracy, Nearness
 from vidprune.report import (
     Agreement,
@@ -25,6 +27,7 @@ from vidprune.terminal import (
     ProgressBar,
     agreement_table,
     comparison_table,
+    costs_table,
     prediction_table,
     progress_columns,
     report_table,
@@ -199,3 +202,27 @@ def test_what_is_not_defined_is_a_dash_and_what_has_no_interval_a_value():
     row = replace(AGREEMENT.rows[1], nearness=one)
     line = shown(agreement_table(replace(AGREEMENT, rows=(AGREEMENT.rows[0], row))))
     assert re.search(r"sta:r=64 +100\.0 % +- +- +90\.00", line)
+
+
+def test_costs_say_what_becomes_of_gaps_in_windows():
+    config = architecture("swin3d_b")
+    specs = ("none", "random:r=256", "random:r=298")
+    text = shown(costs_table({spec: costs(config, spec) for spec in specs}))
+    by_name = {line.split()[0]: line.rstrip() for line in text.splitlines() if line.strip()}
+    assert by_name["reducer"].endswith("gaps")
+    assert by_name["random:r=256"].endswith("closed")
+    assert by_name["random:r=298"].endswith("filled, filled, closed")
+    assert "closed" not in by_name["none"]
+
+
+def test_no_word_of_what_pruning_costs_is_cut():
+    found = costs(architecture("swin3d_b"), "random:r=298")
+    text = shown(costs_table({"random:r=298,fold=true": found}), width=80)
+    assert "…" not in text
+    assert (text.count("filled"), text.count("closed")) == (2, 1)
+
+
+def test_costs_of_models_without_windows_say_nothing_of_gaps():
+    found = costs(architecture("vit_base_patch16_224"), "random:r=64")
+    assert found.gaps == ()
+    assert "gaps" not in shown(costs_table({"random:r=64": found}))

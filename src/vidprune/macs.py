@@ -15,7 +15,7 @@ from vidprune.merging import reduced
 from vidprune.planning import stages_for
 from vidprune.pruned import Pruned
 from vidprune.reducers.base import Reducer, Signals
-from vidprune.reducers.schedule import Place, Stage
+from vidprune.reducers.schedule import Gaps, Place, Stage
 from vidprune.reducers.spec import parse
 
 SELECTION = "selection"
@@ -29,13 +29,15 @@ class Costs:
     computed for it and with the folding. `gmacs_per_view` is their sum, `gmacs_dense` that of the
     dense model. `tokens`: how many go on after each stage. Convolutions, linear layers and matrix
     products count; norms, softmax and sorting do not, as everywhere in the field. Where the number
-    of tokens depends on the clip, all of this is the most that it can be.
+    of tokens depends on the clip, all of this is the most that it can be. `gaps`: of a model that
+    attends in windows, whether they are closed or filled after each stage; empty for any other.
     """
 
     gmacs_per_view: float
     gmacs_dense: float
     tokens: tuple[int, ...]
     modules: dict[str, float]
+    gaps: tuple[Gaps, ...] = ()
 
     @property
     def attention(self) -> float:
@@ -71,12 +73,14 @@ def costs(model: PreTrainedModel | PreTrainedConfig, reducer: Reducer | str | No
     shape = _shape(model)
     reducer = parse(reducer) if isinstance(reducer, str) else reducer
     dense, _ = _walk(shape, None, ())
-    pruned, tokens = _walk(shape, reducer, stages_for(shape, reducer))
+    stages = stages_for(shape, reducer)
+    pruned, tokens = _walk(shape, reducer, stages)
     return Costs(
         gmacs_per_view=pruned.total() / 1e9,
         gmacs_dense=dense.total() / 1e9,
         tokens=tokens,
         modules={name: macs / 1e9 for name, macs in pruned.items()},
+        gaps=tuple(stage.gaps for stage in stages if stage.gaps),
     )
 
 

@@ -29,14 +29,19 @@ def stages_for(shape: Shape, reducer: Reducer | None) -> tuple[Stage, ...]:
     if len(shape.levels) == 1:
         stages = reducer.plan(shape.depth, shape.grid)
     elif isinstance(reducer, LevelReducer) and "proportional_attention" not in reducer.needs:
-        stages = reducer.plan_levels(shape.levels)
-        if reducer.gaps == "closed":
-            stages = _with_quotas(shape, stages)
+        stages = _of_levels(shape, reducer)
     else:
         stages = _of_one_level(shape, reducer)
     for stage in stages:
         _check_carried(shape, reducer, stage)
     return stages
+
+
+def _of_levels(shape: Shape, reducer: LevelReducer) -> tuple[Stage, ...]:
+    """The stages for a pyramid, which attends in windows; by quotas where gaps are to be closed."""
+    planned = reducer.plan_levels(shape.levels)
+    stages = tuple(replace(stage, windowed=True) for stage in planned)
+    return _with_quotas(shape, stages) if reducer.gaps == "closed" else stages
 
 
 def _with_quotas(shape: Shape, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -190,12 +190,16 @@ def demo_table(found: Demo) -> Table:
 
 
 def costs_table(found: Mapping[str, Costs]) -> Table:
-    """What a view costs with each reducer, in 10^9 multiply-accumulates."""
+    """What a view costs with each reducer, in 10^9 multiply-accumulates; of a model that attends
+    in windows also whether gaps are closed or filled, since closed ones may not be possible."""
     figures = ("GMACs", "of dense", "linear", "attention", "selection")
+    windowed = any(cost.gaps for cost in found.values())
     table = Table(
         Column("reducer", overflow="fold"),
         *(Column(name, justify="right", no_wrap=True) for name in figures),
         Column("tokens left", overflow="fold"),
+        # As wide as its words, which no narrow terminal is to cut.
+        *([Column("gaps", min_width=len("filled,"))] if windowed else []),
         box=SIMPLE,
     )
     for reducer, cost in found.items():
@@ -206,6 +210,7 @@ def costs_table(found: Mapping[str, Costs]) -> Table:
             f"{100 * cost.gmacs_per_view / cost.gmacs_dense:.1f} %",
             *(f"{part:.2f}" for part in parts),
             _few(cost.tokens),
+            *([_alike(cost.gaps)] if windowed else []),
         )
     return table
 
@@ -214,6 +219,11 @@ def _few(tokens: Sequence[int]) -> str:
     """All of a few numbers, the ends of many."""
     shown = [str(count) for count in tokens]
     return ", ".join(shown if len(shown) <= 4 else (shown[0], "...", shown[-1]))
+
+
+def _alike(gaps: Sequence[str]) -> str:
+    """What all stages have in common, or else that of each."""
+    return ", ".join(gaps if len(set(gaps)) > 1 else gaps[:1])
 
 
 def summary_table(found: Summary) -> Table:

@@ -13,15 +13,17 @@ from vidprune.backbones.architectures import architecture
 from vidprune.backbones.base import compiled_half
 from vidprune.backbones.packed_attention import attend_packed
 from vidprune.backbones.packing import Packing, cut_lines, quotas_for
-from vidprune.backbones.registry import adapt
+from vidprune.backbones.registry import adapt, shape_of
 from vidprune.backbones.videoswin_model import VideoSwinConfig, VideoSwinForVideoClassification
 from vidprune.backbones.window_attention import window_bias
 from vidprune.backbones.windows import Cut
 from vidprune.layout import Quotas, TokenGrid
 from vidprune.macs import costs
 from vidprune.model import run
+from vidprune.planning import stages_for
 from vidprune.pruned import prune
 from vidprune.reducers.base import chosen
+from vidprune.reducers.baselines import Random
 from vidprune.reducers.exact import rising
 from vidprune.reducers.schedule import Stage
 
@@ -316,12 +318,43 @@ def test_closed_gaps_cost_less_attention_and_as_many_linear_layers() -> None:
 
 
 def test_a_level_that_cannot_be_packed_is_filled() -> None:
-    stages = prune(tiny(), "sta:schedule=16/2").stages
-    assert [stage.quotas is not None for stage in stages] == [True, True]
-    stages = prune(tiny(), "sta:schedule=15/2").stages
-    assert [stage.quotas is not None for stage in stages] == [False, True]
-    stages = prune(tiny(), "random:schedule=16/2,gaps=filled").stages
-    assert [stage.quotas for stage in stages] == [None, None]
+    for spec, gaps in {
+        "sta:schedule=16/2": ("closed", "closed"),
+        "sta:schedule=15/2": ("filled", "closed"),
+        "random:schedule=16/2,gaps=filled": ("filled", "filled"),
+    }.items():
+        stages = prune(tiny(), spec).stages
+        assert tuple(stage.gaps for stage in stages) == gaps
+        assert [stage.quotas is None for stage in stages] == [gap == "filled" for gap in gaps]
+        assert costs(tiny(), spec).gaps == gaps
+
+
+def test_a_stage_says_what_becomes_of_its_gaps() -> None:
+    first, second = prune(tiny(), "sta:schedule=15/2").stages
+    place = "after block 0: 144 -> 84 tokens (4 groups of 36, 15 dropped from each; gaps filled)"
+    assert str(first) == place
+    assert str(second).endswith("2 dropped from each; gaps closed)")
+
+
+@pytest.mark.parametrize("name", ["swin3d_t", "swin3d_b_ssv2"])
+def test_which_gaps_are_closed_at_224_pixels(name: str) -> None:
+    """The rule in docs/models.md: 16 windows, 4 and 1, each of which has to hold as many."""
+    shape = shape_of(architecture(name))
+    closed = {}
+    for r in range(8, 392):
+        gaps = [stage.gaps for stage in stages_for(shape, Random(r=r))]
+        closed[r] = all(gap == "closed" for gap in gaps)
+        expected = (r % 16 == 0, (3 * r // 8) % 4 == 0, True)
+        assert tuple(gap == "closed" for gap in gaps) == expected, r
+    assert [r for r in closed if closed[r]] == list(range(32, 392, 32))
+    with pytest.raises(ValueError, match="a group holds 49 tokens"):
+        stages_for(shape, Random(r=392))
+
+
+@pytest.mark.parametrize("r", range(1, 8))
+def test_too_few_to_reach_the_last_level_close_no_gaps(r: int) -> None:
+    stages = stages_for(shape_of(architecture("swin3d_t")), Random(r=r))
+    assert {stage.gaps for stage in stages} == {"filled"}
 
 
 @pytest.mark.parametrize("spec", ["sta:r=16", "random:r=16", "grid:r=16", "sta:r=15"])

@@ -5,7 +5,9 @@ from functools import cache
 import pytest
 
 from tiny_videomae import tiny_config
+from vidprune.backbones.architectures import architecture
 from vidprune.backbones.checkpoints import resized
+from vidprune.backbones.videoswin_model import VideoSwinConfig
 from vidprune.benchmarking.budget import (
     matched_frames,
     matched_reducer,
@@ -18,6 +20,15 @@ from vidprune.reducers.spec import describe, parse
 CONFIGS = {
     "128 tokens": tiny_config(num_hidden_layers=3),
     "18 tokens": tiny_config(num_hidden_layers=4, num_frames=4, image_size=48),
+    # Grids of 4x12x12, 4x6x6 and 4x3x3 tokens, windows of 2x3x3.
+    "pyramid": VideoSwinConfig(
+        num_frames=8,
+        image_size=48,
+        embed_dim=12,
+        depths=(1, 2, 2),
+        num_heads=(2, 3, 4),
+        window_size=(2, 3, 3),
+    ),
 }
 CASES = [
     ("128 tokens", "sta"),
@@ -34,12 +45,16 @@ CASES = [
 ]
 
 
+def with_r(spec: str, r: int) -> str:
+    return f"{spec}{',' if ':' in spec else ':'}r={r}"
+
+
 @cache
 def every_cost(name: str, spec: str) -> dict[str, float]:
     """GMACs of the reducer at every r that fits."""
     found = {}
     for r in range(1, 33):
-        text = f"{spec}{',' if ':' in spec else ':'}r={r}"
+        text = with_r(spec, r)
         try:
             found[describe(parse(text))] = costs(CONFIGS[name], text).gmacs_per_view
         except ValueError:
@@ -87,6 +102,69 @@ def test_what_is_no_reducer_without_r_is_refused(spec: str, says: str) -> None:
 def test_where_no_r_fits_it_says_why() -> None:
     with pytest.raises(ValueError, match="a group holds 1 tokens"):
         matched_reducer(tiny_config(image_size=16, num_frames=4), "random", 0.01)
+
+
+# --- pyramids, whose costs rise where gaps cannot be closed ---------------------------------------
+
+
+@pytest.mark.parametrize("name", ["swin3d_t", "swin3d_b"])
+@pytest.mark.parametrize(
+    ("rival", "like", "found"),
+    [
+        ("random", "sta:r=256", "random:r=256"),
+        ("random", "sta:r=320", "random:r=320"),
+        ("grid", "sta:r=256", "grid:r=256"),
+        ("grid", "sta:r=320", "grid:r=320"),
+        ("random:gaps=filled", "sta:r=256,gaps=filled", None),
+        ("random:fold=true", "sta:r=256", None),
+        ("random:fold=true", "sta:r=320", None),
+    ],
+)
+def test_a_rival_s_gaps_are_closed_where_the_reducer_s_are(
+    name: str, rival: str, like: str, found: str | None
+) -> None:
+    config = architecture(name)
+    wanted = costs(config, like)
+    match = matched_reducer(config, rival, wanted.gmacs_per_view, like=like)
+    assert costs(config, match).gaps == wanted.gaps
+    assert match == (found or match)
+
+
+@pytest.mark.parametrize("r", [256, 320])
+@pytest.mark.parametrize("rival", ["random", "random:fold=true", "grid"])
+def test_of_all_r_that_close_every_gap_the_nearest_is_taken(rival: str, r: int) -> None:
+    config = architecture("swin3d_t")
+    gmacs = costs(config, f"sta:r={r}").gmacs_per_view
+    closed = [with_r(rival, r) for r in range(32, 392, 32)]
+    away = {text: abs(costs(config, text).gmacs_per_view - gmacs) for text in closed}
+    match = matched_reducer(config, rival, gmacs, like=f"sta:r={r}")
+    assert match == describe(parse(min(away, key=lambda text: away[text])))
+
+
+@pytest.mark.parametrize("rival", ["random", "grid", "sta", "random:gaps=filled"])
+def test_without_a_form_to_match_every_r_of_a_pyramid_counts(rival: str) -> None:
+    config, known = CONFIGS["pyramid"], every_cost("pyramid", rival)
+    by_r = list(known.values())
+    assert (by_r != sorted(by_r, reverse=True)) == ("filled" not in rival), (
+        "closed gaps come and go"
+    )
+    for gmacs in (*by_r[::4], 0.9 * min(by_r), 1.1 * max(by_r)):
+        found = matched_reducer(config, rival, gmacs)
+        assert abs(known[found] - gmacs) == min(abs(other - gmacs) for other in by_r)
+
+
+def test_where_no_r_has_that_form_any_counts() -> None:
+    config, like = CONFIGS["pyramid"], "sta:r=16,gaps=filled"
+    wanted = costs(config, like)
+    forms = [costs(config, text).gaps for text in every_cost("pyramid", "random")]
+    assert wanted.gaps not in forms
+    found = matched_reducer(config, "random", wanted.gmacs_per_view, like=like)
+    assert found == matched_reducer(config, "random", wanted.gmacs_per_view)
+
+
+def test_a_pyramid_says_too_why_no_r_fits() -> None:
+    with pytest.raises(ValueError, match="does not fit a model that merges"):
+        matched_reducer(CONFIGS["pyramid"], "tome", 0.01, like="sta:r=16")
 
 
 # --- cheaper dense models -----------------------------------------------------------------------

@@ -105,6 +105,13 @@ def test_what_is_matched_costs_about_as_much(job: Path) -> None:
             assert costs(shape, subject.reducer).gmacs_per_view == pytest.approx(wanted, rel=0.2)
 
 
+def test_a_rival_closes_the_gaps_that_the_reducer_closes() -> None:
+    name, reducers = "swin3d_t", ("sta:r=256", "sta:r=320")
+    asked = Plan(models=(name,), reducers=reducers, against=("random",), alternatives=False)
+    found = {subject.matched: subject.reducer for subject in subjects(asked, name)}
+    assert found == {None: "sta:r=320", "sta:r=256": "random:r=256", "sta:r=320": "random:r=320"}
+
+
 def test_nothing_is_compared_twice(job: Path) -> None:
     asked = ("random:r=8", "random:seed=0,r=8", "sta:r=8", "none", "random:r=8")
     found = subjects(plan(job, reducers=asked, against=("random", "sta")), f"{job}/model")

@@ -1,45 +1,93 @@
 """Settings of equal arithmetic: how a rival, or a cheaper dense model, comes to cost as much."""
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from math import inf
 
 from transformers import PreTrainedConfig
 
+from vidprune.backbones.base import Shape
 from vidprune.backbones.checkpoints import resized
 from vidprune.backbones.registry import shape_of
 from vidprune.macs import costs
 from vidprune.planning import stages_for
+from vidprune.reducers.schedule import Gaps
 from vidprune.reducers.spec import describe, parse
 from vidprune.video.views import evenly_spaced
 
+_REFUSED = -inf
+# Of each stage that drops something its number, and what becomes of the gaps that it leaves.
+Form = tuple[tuple[int, Gaps | None], ...]
 
-def matched_reducer(config: PreTrainedConfig, spec: str, gmacs: float) -> str:
+
+def matched_reducer(
+    config: PreTrainedConfig, spec: str, gmacs: float, *, like: str | None = None
+) -> str:
     """`spec`, a reducer's text without its r, with the r whose cost per view is nearest to `gmacs`.
 
-    Costs fall as r rises, so it is found by halving. Raises ValueError where no r fits the model.
+    `like`, the reducer that is to be matched, matters where attention is in windows: then only
+    such r are considered at which gaps are closed, and filled, at the same stages as with `like`;
+    all where there are none. Raises ValueError where no r fits the model.
     """
-    low, high = 0, shape_of(config).grid.tokens
-    while high - low > 1:
-        middle = (low + high) // 2
-        cost = _cost(config, _with_r(spec, middle))
-        low, high = (middle, high) if cost is not None and cost >= gmacs else (low, middle)
-    near = [r for r in (low, high) if r and _cost(config, _with_r(spec, r)) is not None]
+    cost = cache(partial(_cost, config, spec))
+    runs = _falling(shape_of(config), spec, like)
+    near = [r for run in runs for r in _around(run, cost, gmacs)]
     if not near:
         # Says why not even the smallest fits.
         costs(config, _with_r(spec, 1))
-    r = min(near, key=lambda r: abs((_cost(config, _with_r(spec, r)) or 0) - gmacs))
+    r = min(near, key=lambda r: abs(cost(r) - gmacs))
     return describe(parse(_with_r(spec, r)))
+
+
+# Note [costs of a pyramid]
+# Costs fall as r rises, so the r for a cost is found by halving. Not so where attention is in
+# windows: gaps that are closed at one r are filled at the next, which costs more. Among the r of
+# one form, whose plans close and fill the same gaps, costs do fall (but for hundredths of a GMAC
+# where one token more is folded); and the form is known in a fraction of the time that it takes
+# to count what a plan costs.
+
+
+def _falling(shape: Shape, spec: str, like: str | None) -> list[Sequence[int]]:
+    """Runs of rising r over each of which costs fall; see Note [costs of a pyramid]."""
+    every = range(1, shape.grid.tokens)
+    if len(shape.levels) == 1:
+        return [every]
+    runs: dict[Form, list[int]] = {}
+    for r in every:
+        form = _form(shape, _with_r(spec, r))
+        if form is None:
+            # Where so many tokens cannot go, more cannot either.
+            break
+        runs.setdefault(form, []).append(r)
+    wanted = None if like is None else _form(shape, like)
+    return [run for form, run in runs.items() if wanted not in runs or form == wanted]
+
+
+def _form(shape: Shape, reducer: str) -> Form | None:
+    """Which stages a plan has and what becomes of gaps; None where it does not fit the model."""
+    try:
+        stages = stages_for(shape, parse(reducer))
+    except ValueError:
+        return None
+    return tuple((stage.index, stage.gaps) for stage in stages)
+
+
+def _around(run: Sequence[int], cost: Callable[[int], float], gmacs: float) -> Sequence[int]:
+    """The last r of a run that costs `gmacs` or more, and the next one; what fits of the two."""
+    after = bisect_right(run, -gmacs, key=lambda r: -cost(r))
+    return [r for r in run[max(after - 1, 0) : after + 1] if cost(r) > _REFUSED]
 
 
 def _with_r(spec: str, r: int) -> str:
     return f"{spec}{',' if ':' in spec else ':'}r={r}"
 
 
-def _cost(config: PreTrainedConfig, reducer: str) -> float | None:
-    """GMACs per view, None where the reducer does not fit the model."""
-    try:
-        stages_for(shape_of(config), parse(reducer))
-    except ValueError:
-        return None
+def _cost(config: PreTrainedConfig, spec: str, r: int) -> float:
+    """GMACs per view; less than any, as of a very large r, where that does not fit the model."""
+    reducer = _with_r(spec, r)
+    if _form(shape_of(config), reducer) is None:
+        return _REFUSED
     return costs(config, reducer).gmacs_per_view
 
 

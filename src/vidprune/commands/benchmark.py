@@ -33,10 +33,11 @@ class Plan:
     """What is to be measured: every combination of these.
 
     `reducers` with their r; `against`: rivals without, each given the r at which it costs what the
-    reducer costs. `alternatives`: dense models of that cost, by fewer frames and by smaller
-    frames, and the next smaller architecture (or `smaller`, a checkpoint). `videos`: also from
-    files to logits, at the largest batch size and in the first mode, with the views of the preset
-    `protocol` (None: what checkpoints record); `workers` as in `Classifier.classify`.
+    reducer costs (see `matched_reducer`). `alternatives`: dense models of that cost, by fewer
+    frames and by smaller frames, and the next smaller architecture (or `smaller`, a checkpoint).
+    `videos`: also from files to logits, at the largest batch size and in the first mode, with the
+    views of the preset `protocol` (None: what checkpoints record); `workers` as in
+    `Classifier.classify`.
     """
 
     models: tuple[str, ...]
@@ -107,7 +108,7 @@ def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
         gmacs = costs(config, reducer).gmacs_per_view
         found.append(replace(dense, reducer=reducer))
         for rival in plan.against:
-            rival = matched_reducer(config, rival, gmacs)
+            rival = matched_reducer(config, rival, gmacs, like=reducer)
             found.append(replace(dense, reducer=rival, matched=reducer))
         if plan.alternatives:
             fewer, lower = matched_frames(config, gmacs), matched_size(config, gmacs)

@@ -9,6 +9,7 @@ from vidprune.layout import Level, Pattern, Quotas, TokenGrid
 
 SCHEDULES = ("decreasing", "constant", "increasing")
 GAPS = ("closed", "filled")
+Gaps = Literal["closed", "filled"]
 Schedule = Literal["decreasing", "constant", "increasing"] | tuple[int, ...]
 
 
@@ -30,6 +31,7 @@ class Stage:
     its tokens have merged. Where the number of tokens that go depends on the clip, `drop` is the
     least. `pattern`: how regular what stays is. `quotas`: how many of each cell of a group have to
     stay; those that do stand cell by cell then. None where it does not matter which.
+    `windowed`: whether the model attends in windows, in which dropped places leave gaps.
     """
 
     index: int
@@ -40,6 +42,14 @@ class Stage:
     place: Place = Place.AFTER_BLOCK
     pattern: Pattern = Pattern.FREE
     quotas: Quotas | None = None
+    windowed: bool = False
+
+    @property
+    def gaps(self) -> Gaps | None:
+        """What becomes of the gaps that it leaves in windows; None where there are no windows."""
+        if not self.windowed:
+            return None
+        return "filled" if self.quotas is None else "closed"
 
     @property
     def group_size(self) -> int:
@@ -61,7 +71,9 @@ class Stage:
         if not self.drop:
             return f"{where} at most {self.kept} tokens (how many depends on the clip)"
         each = f"{self.groups} groups of {self.group_size}, {self.drop} dropped from each"
-        return f"{where} {self.kept} tokens ({each if self.groups > 1 else f'{self.drop} dropped'})"
+        gaps = f"; gaps {self.gaps}" if self.gaps else ""
+        each = each if self.groups > 1 else f"{self.drop} dropped"
+        return f"{where} {self.kept} tokens ({each}{gaps})"
 
 
 def spread_blocks(depth: int, stages: int) -> tuple[int, ...]:
@@ -186,15 +198,16 @@ class GroupSchedule:
     names the (0-based) blocks after which they act or an explicit schedule counts them.
 
     `gaps` (in models that attend in windows): "closed", kept tokens attend among themselves,
-    wherever every window can hold as many; "filled", a dropped place takes its nearest kept token
-    for the time of attention, as in the paper. Elsewhere there are none.
+    wherever every window can hold as many (a stage says whether: `Stage.gaps`); "filled", a
+    dropped place takes its nearest kept token for the time of attention, as in the paper.
+    Elsewhere there are none.
     """
 
     r: int | None = None
     schedule: Schedule = field(default="decreasing")
     stages: int | None = None
     blocks: tuple[int, ...] | None = None
-    gaps: Literal["closed", "filled"] = "closed"
+    gaps: Gaps = "closed"
 
     def __post_init__(self) -> None:
         for name in ("schedule", "blocks"):
