@@ -5,7 +5,8 @@ import av
 import numpy as np
 import pytest
 
-from vidprune.demo.clips import CLASSES, render, write_clips, write_video
+from vidprune.demo.clips import CLASSES, render, write_clips
+from vidprune.video.encode import write_video
 
 FORWARD = range(0, len(CLASSES), 2)  # every even class is followed by its reverse
 

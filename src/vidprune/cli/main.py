@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from vidprune.cli import (
     agreement,
+    app,
     benchmark,
     compare,
     costs,
@@ -30,6 +31,7 @@ VERBS = {
     "costs": costs,
     "benchmark": benchmark,
     "visualize": visualize,
+    "app": app,
     "demo": demo,
 }
 

@@ -109,7 +109,7 @@ def _view(protocol: Protocol, asked: int | None) -> int:
     if asked is None:
         return views // 2
     if not 0 <= asked < views:
-        raise ValueError(f"view={asked} must be one of the protocol's {views}, 0 to {views - 1}")
+        raise ValueError(f"view={asked} must be one of the protocol's views, 0 to {views - 1}")
     return asked
 
 

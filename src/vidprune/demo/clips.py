@@ -1,11 +1,11 @@
 """Small generated clips whose class lies in the motion over time and in no single frame."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+
+from vidprune.video.encode import write_video
 
 # Note [pairs]
 # The classes come in six kinds, each with its reverse: class 2k + 1 is class 2k played backwards,
@@ -98,22 +98,6 @@ def write_clips(folder: str | Path, *, per_class: int, seed: int = 0) -> Path:
     listing = folder / "test.csv"
     listing.write_text("".join(lines), encoding="utf-8")
     return listing
-
-
-def write_video(
-    path: str | Path, frames: np.ndarray, *, frames_per_second: int = 30, crf: int = 14
-) -> None:
-    """Encode (T, H, W, 3) uint8 frames as H.264 in mp4; `crf` goes from 0, lossless, to 51."""
-    with av.open(str(path), "w") as container:
-        rate = Fraction(frames_per_second)
-        # x264's assembly does not write the same bytes every time; without it, it does.
-        options = {"crf": str(crf), "x264-params": "no-asm=1"}
-        stream = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def _poses(kind: int, rng: np.random.Generator, *, frames: int, scale: float) -> _Poses:

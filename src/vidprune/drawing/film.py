@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -12,6 +11,7 @@ from vidprune.drawing.overlay import tiles_of
 from vidprune.drawing.strips import Strip, strips_of
 from vidprune.drawing.writing import FAINT, LINE, PAPER, Pen
 from vidprune.insight.look import ClipLook
+from vidprune.video.encode import write_video
 
 _GAP, _MARGIN = 6, 10
 _FRAMES_PER_SECOND = 8
@@ -57,13 +57,7 @@ def _rows(strips: Sequence[Strip]) -> list[list[Strip]]:
 
 def write_mp4(frames: Pixels, path: Path) -> None:
     """H.264 at 8 frames a second; sides have to be even."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=_FRAMES_PER_SECOND, options={"crf": "18"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+    write_video(path, frames, frames_per_second=_FRAMES_PER_SECOND, crf=18)
 
 
 def write_gif(frames: Pixels, path: Path) -> None:

@@ -1,0 +1,46 @@
+"""What the page offers for a model: the reducers that fit it, and how far r goes."""
+
+from vidprune.backbones.base import Shape
+from vidprune.planning import stages_for
+from vidprune.reducers.spec import parse
+
+# As the page names them, and as text without its r.
+REDUCERS = {
+    "STA": "sta",
+    "STA, folded": "sta:fold=true",
+    "random": "random",
+    "random, folded": "random:fold=true",
+    "grid (tubes)": "grid",
+    "ToMe": "tome",
+    "run-length": "run-length",
+    "vid-TLDR": "vid-tldr",
+}
+
+
+def with_r(spec: str, r: int) -> str:
+    """A reducer's text with its r; `none` for 0."""
+    return f"{spec}{',' if ':' in spec else ':'}r={r}" if r else "none"
+
+
+def fitting(shape: Shape) -> dict[str, str]:
+    """The reducers that a model carries, as in REDUCERS."""
+    return {name: spec for name, spec in REDUCERS.items() if largest_r(shape, spec)}
+
+
+def largest_r(shape: Shape, spec: str) -> int:
+    """The largest r that a model carries, 0 where it carries none."""
+    low, high = 0, shape.grid.tokens
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _leaves_less(shape, spec, middle) else (low, middle)
+    return low
+
+
+def _leaves_less(shape: Shape, spec: str, r: int) -> bool:
+    """Whether it fits, and r takes all that it asks for: some methods cut it down."""
+    try:
+        stages = stages_for(shape, parse(with_r(spec, r)))
+    except ValueError:
+        return False
+    fewer = stages_for(shape, parse(with_r(spec, r - 1)))
+    return bool(stages) and (not fewer or stages[0].kept < fewer[0].kept)
