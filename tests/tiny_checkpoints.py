@@ -9,7 +9,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     TimesformerConfig,
-    VideoPrismVisionConfig,
     VivitConfig,
     VJEPA2Config,
 )
@@ -35,12 +34,6 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
     ),
     "timesformer": lambda **changes: TimesformerConfig(
         **SHAPE | {"num_hidden_layers": 2, "image_size": 32, "num_frames": 8} | changes
-    ),
-    "videoprism_vision_model": lambda **changes: VideoPrismVisionConfig(
-        **SHAPE
-        | {"num_spatial_layers": 1, "num_temporal_layers": 1}
-        | {"image_size": 36, "num_frames": 8}
-        | changes
     ),
     "videoswin": lambda **changes: VideoSwinConfig(
         **{"embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": (2, 4, 4)}

@@ -66,18 +66,6 @@ def timesformer(grid: TokenGrid, blocks: int, *, attention_type: str) -> dict[st
     }
 
 
-def videoprism(grid: TokenGrid, blocks: int) -> dict[str, Any]:
-    """The first half of the blocks in space, the other in time."""
-    return WIDTHS | {
-        "num_spatial_layers": blocks - blocks // 2,
-        "num_temporal_layers": blocks // 2,
-        "num_auxiliary_layers": 0,
-        "image_size": _pixels(grid),
-        "num_frames": grid.frames,
-        "tubelet_size": (1, SIDE, SIDE),
-    }
-
-
 def videoswin(grid: TokenGrid, blocks: int) -> dict[str, Any]:
     """Levels of 1, 2 and 1 blocks; in the second, where tokens are gone, windows are shifted once.
     `grid` is that of the first level."""
@@ -115,7 +103,6 @@ OPTIONS: dict[str, tuple[str, Callable[[TokenGrid, int], dict[str, Any]]]] = {
         "timesformer",
         partial(timesformer, attention_type="divided_space_time"),
     ),
-    "videoprism": ("videoprism_vision_model", videoprism),
     "videoswin": ("videoswin", videoswin),
 }
 
@@ -127,9 +114,7 @@ def tiny(
     model_type, options = OPTIONS[family]
     names = FAMILIES[model_type]
     kind = _class(names.classifier if head else names.encoder)
-    model: Any = drawn(kind(kind.config_class(**options(grid, blocks) | changes)).eval())
-    # Counting what VideoPrism's head computes fails where it could be trained.
-    return model.requires_grad_(False)
+    return drawn(kind(kind.config_class(**options(grid, blocks) | changes)).eval())
 
 
 def _class(name: str) -> Any:

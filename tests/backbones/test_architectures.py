@@ -47,7 +47,6 @@ def test_every_family_has_an_architecture_with_its_own_clips_and_classes() -> No
         "vivit_b_16x2": (32, 224, 400),
         "vjepa2_vitl_fpc16_256": (16, 256, 174),
         "timesformer_base_8x224": (8, 224, 400),
-        "videoprism_base": (16, 288, 400),
         "swin3d_t": (32, 224, 400),
         "swin3d_s": (32, 224, 400),
         "swin3d_b": (32, 224, 400),
@@ -129,7 +128,6 @@ def test_random_weights_are_the_same_in_every_process(family: str, head: bool) -
         ("videomae", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ("vivit", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
         ("timesformer", [0.45, 0.45, 0.45], [0.225, 0.225, 0.225]),
-        ("videoprism_vision_model", [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
     ],
 )
 def test_the_familys_normalisation_is_recorded(

@@ -131,37 +131,12 @@ def space_only_by_its_layers(model: Any, pixels: Tensor, left: dict[int, Any]) -
     return model.classifier(inner.layernorm(tokens)[:, 0])
 
 
-def videoprism_by_its_layers(model: Any, pixels: Tensor, left: dict[int, Any]) -> Tensor:
-    inner, grid = model.vision_model, adapt(model).grid
-    tokens = inner.spatial_embeddings(pixels)
-    for block, layer in enumerate(inner.spatial_layers):
-        tokens = kept_in_frames(layer(tokens), left.get(block), grid.frames)
-    entering = inner.layernorm1(tokens)
-    shape = torch.Size((len(pixels), grid.frames, 0, 0, 0))
-    lines = inner.temporal_embeddings(entering, shape)
-    for block, layer in enumerate(inner.temporal_layers, len(inner.spatial_layers)):
-        by_frame = layer(lines).unflatten(0, (len(pixels), -1)).transpose(1, 2).flatten(0, 1)
-        by_frame = kept_in_frames(by_frame, left.get(block), grid.frames)
-        lines = by_frame.unflatten(0, (-1, grid.frames)).transpose(1, 2).flatten(0, 1)
-    features = inner.layernorm2(lines).unflatten(0, (len(pixels), -1)).transpose(1, 2)
-    return model.classifier(model.head_layernorm(model.head(features.flatten(1, 2))[0]))
-
-
-def kept_in_frames(tokens: Tensor, left: Any, frames: int) -> Tensor:
-    """(B T, n, C) to fewer in each frame."""
-    if left is None:
-        return tokens
-    kept = left[0].unflatten(1, (frames, -1)).flatten(0, 1)
-    return at(tokens, kept % tokens.shape[1])
-
-
 BY_ITS_LAYERS: dict[str, Callable[[Any, Tensor, dict[int, Any]], Tensor]] = {
     "vivit": vivit_by_its_layers,
     "vjepa2": vjepa2_by_its_layers,
     "timesformer-joint": joint_by_its_layers,
     "timesformer-divided": divided_by_its_layers,
     "timesformer-space": space_only_by_its_layers,
-    "videoprism": videoprism_by_its_layers,
 }
 DROPPING = [
     *(
@@ -173,8 +148,6 @@ DROPPING = [
     ("timesformer-space", "grid:r=4"),
     ("timesformer-divided", "grid:schedule=4/8"),
     ("timesformer-divided", "grid:schedule=4/4/4,places=random"),
-    ("videoprism", "grid:r=4"),
-    ("videoprism", "grid:schedule=3/2/5/1,blocks=0/1/2/3,places=random"),
 ]
 
 
@@ -222,7 +195,7 @@ def test_the_first_tokens_are_the_model_s_own_and_are_never_counted(family: str)
 # After the last block nothing attends any more.
 
 
-@pytest.mark.parametrize("family", ["timesformer-divided", "videoprism"])
+@pytest.mark.parametrize("family", ["timesformer-divided"])
 @pytest.mark.parametrize("spec", ["sta:schedule=5/,blocks=3/", "random:schedule=5/,blocks=3/"])
 def test_after_the_last_block_any_may_go(family: str, spec: str) -> None:
     model = in_double(family, head=False)
@@ -244,8 +217,6 @@ def test_after_the_last_block_any_may_go(family: str, spec: str) -> None:
         ("timesformer-space", "tome:schedule=0/0/0/5"),
         ("timesformer-divided", "vid-tldr:r=5,blocks=3/"),
         ("timesformer-divided", "tome:schedule=0/0/5/0"),
-        ("videoprism", "vid-tldr:r=5,blocks=3/"),
-        ("videoprism", "sta:schedule=5/,blocks=2/"),
     ],
 )
 def test_but_frames_that_stay_apart_and_maps_of_attention_ask_for_more(
@@ -301,10 +272,6 @@ SEPARATE = {
         f"vjepa2.encoder.layer.{block}.attention",
         ("key", "query", "value"),
     ),
-    "videoprism": lambda block: (
-        f"vision_model.{('spatial', 'temporal')[block // 2]}_layers.{block % 2}.attention",
-        ("k_proj", "q_proj", "v_proj"),
-    ),
 }
 
 
@@ -351,10 +318,6 @@ def of_the_grid(family: str, model: PreTrainedModel, block: int, found: Tensor) 
         return found.unflatten(1, (-1, frames)).transpose(1, 2).flatten(1, 2)
     if family in ("timesformer-divided", "timesformer-space"):
         return found[:, 1:].unflatten(0, (batch, frames)).flatten(1, 2)
-    if family == "videoprism" and block < 2:
-        return found.unflatten(0, (batch, frames)).flatten(1, 2)
-    if family == "videoprism":
-        return found.unflatten(0, (batch, -1)).transpose(1, 2).flatten(1, 2)
     return found
 
 
@@ -474,9 +437,7 @@ def which_twice(family: str, grid: Any) -> list[int]:
     """Places that may be there twice: one, or one in each frame, or a tube."""
     one_in_each = [frame * grid.tokens_per_frame + (5 + 3 * frame) % 16 for frame in range(4)]
     tube = [frame * grid.tokens_per_frame + 6 for frame in range(grid.frames)]
-    return {"timesformer-space": one_in_each, "timesformer-divided": tube, "videoprism": tube}.get(
-        family, [22]
-    )
+    return {"timesformer-space": one_in_each, "timesformer-divided": tube}.get(family, [22])
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "videoswin"])
@@ -500,14 +461,12 @@ def test_a_bias_of_log_two_is_the_token_twice(family: str) -> None:
         repeated, _ = backbone.attend(block, tokens[:, rows], laid_out(grid, there))
         torch.testing.assert_close(found, repeated[:, first], rtol=1e-6, atol=1e-6)
         plain, _ = backbone.attend(block, tokens, whole)
-        if not (family == "videoprism" and block >= 2):
-            # (Along a tube that is there twice, each of the two is alone as before.)
-            assert not torch.allclose(found, plain, atol=1e-3)
+        assert not torch.allclose(found, plain, atol=1e-3)
         nought, _ = backbone.attend(block, tokens, whole, torch.zeros_like(bias))
         torch.testing.assert_close(nought, plain, **DOUBLE)
 
 
-POOLED_BY_WEIGHT = ("videomae", "vjepa2", "videoprism", "videoswin")
+POOLED_BY_WEIGHT = ("videomae", "vjepa2", "videoswin")
 
 
 @pytest.mark.parametrize("family", POOLED_BY_WEIGHT)

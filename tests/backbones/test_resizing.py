@@ -12,8 +12,8 @@ from vidprune.backbones.positions import interpolated_table
 from vidprune.backbones.resizing import resized, stretch
 from vidprune.layout import TokenGrid
 
-LEARNED = ("vivit", "timesformer", "videoprism_vision_model")
-STEP = {"videoprism_vision_model": 18, "videoswin": 1}
+LEARNED = ("vivit", "timesformer")
+STEP = {"videoswin": 1}
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -69,8 +69,7 @@ def test_places_and_times_are_stretched_apart(family: str) -> None:
     pixels = clip_for(model)
     longer = tiny(family)
     stretch(longer, frames=16)
-    name = "spatial_embeddings" if "prism" in family else "embeddings"
-    old, new = (getattr(m.base_model, name).position_embeddings for m in (model, longer))
+    old, new = (m.base_model.embeddings.position_embeddings for m in (model, longer))
     if family == "vivit":
         places = old[:, 1:].unflatten(1, (4, 4))
         assert torch.allclose(new[:, 1:].unflatten(1, (8, 4))[:, 0], places[:, 0])
@@ -94,7 +93,6 @@ def test_a_stretched_model_has_one_dtype(tmp_path: Path, dtype: torch.dtype) -> 
         ("vjepa2", {"frames": 0}, "frames=0 must be a positive multiple of 2"),
         ("vjepa2", {"size": 40}, "size=40 must be a positive multiple of 16"),
         ("timesformer", {"frames": -1}, "frames=-1 must be a positive multiple of 1"),
-        ("videoprism_vision_model", {"size": 32}, "size=32 must be a positive multiple of 18"),
         ("videoswin", {"size": 0}, "size=0 must be a positive multiple of 1"),
     ],
 )

@@ -9,7 +9,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     TimesformerConfig,
-    VideoPrismVisionConfig,
     VivitConfig,
     VJEPA2Config,
 )
@@ -35,11 +34,6 @@ def _timesformer() -> TimesformerConfig:
     return TimesformerConfig(num_frames=8, attention_type="divided_space_time", num_labels=400)
 
 
-def _videoprism() -> VideoPrismVisionConfig:
-    # google/videoprism-base-f16r288, which is an encoder; with a head for Kinetics-400.
-    return VideoPrismVisionConfig(num_labels=400)
-
-
 # Each with its own number of classes.
 ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
     **{
@@ -49,7 +43,6 @@ ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
     "vivit_b_16x2": _vivit,
     "vjepa2_vitl_fpc16_256": _vjepa2,
     "timesformer_base_8x224": _timesformer,
-    "videoprism_base": _videoprism,
     **{
         name: partial(videoswin_checkpoints.architecture, name)
         for name in videoswin_checkpoints.SIZES

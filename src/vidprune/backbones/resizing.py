@@ -28,7 +28,6 @@ _CLIPS = {
     "vivit": Clip("num_frames", "image_size", lambda c: c.tubelet_size),
     "vjepa2": Clip("frames_per_clip", "crop_size", lambda c: (c.tubelet_size, *pair(c.patch_size))),
     "timesformer": Clip("num_frames", "image_size", lambda c: (1, *pair(c.patch_size))),
-    "videoprism_vision_model": Clip("num_frames", "image_size", lambda c: c.tubelet_size),
     # It fills up whatever its patches do not divide.
     "videoswin": Clip("num_frames", "image_size", lambda c: (1, 1, 1)),
 }
@@ -58,10 +57,6 @@ _LEARNED = {
     "timesformer": (
         Table("embeddings", "position_embeddings", 1, _places),
         Table("embeddings", "time_embeddings", 0, _times),
-    ),
-    "videoprism_vision_model": (
-        Table("spatial_embeddings", "position_embeddings", 0, _places),
-        Table("temporal_embeddings", "position_embeddings", 0, _times),
     ),
 }
 
