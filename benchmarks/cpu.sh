@@ -47,7 +47,7 @@ families)
     fi
     for setting in swin3d_t=sta:r=256 swin3d_s=sta:r=256 swin3d_b=sta:r=256 vivit_b_16x2=sta:r=64 \
         vjepa2_vitl_fpc16_256=sta:r=64 vit_base_patch16_224=sta:r=64 \
-        timesformer_base_8x224=grid:r=64; do
+        timesformer_base_8x224=grid:r=64 videoprism_base=grid:r=64; do
         name="${setting%%=*}" reducer="${setting#*=}" rivals=(random random:fold=true)
         # What attends along time at each place takes tubes alone.
         if [[ "$reducer" == grid* ]]; then rivals=(grid:fold=true); fi

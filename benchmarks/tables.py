@@ -256,6 +256,7 @@ FAMILIES = (
     "vjepa2_vitl_fpc16_256",
     "vit_base_patch16_224",
     "timesformer_base_8x224",
+    "videoprism_base",
 )
 
 

@@ -270,6 +270,7 @@ FAMILIES = {
     "timesformer-joint": _family("TimeSformer, joint", ANY_TOKENS, SQUARE),
     "timesformer-space": _family("TimeSformer, space only", PER_FRAME, SQUARE),
     "timesformer-divided": _family("TimeSformer, divided", TUBES, SQUARE),
+    "videoprism": _family("VideoPrism", TUBES, OBLONG),
     "videoswin": _family("VideoSwin", PYRAMID, LARGER),
 }
 

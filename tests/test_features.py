@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from matrix import ENCODERS, PAIRS, Model
@@ -161,19 +161,15 @@ def test_with_nothing_dropped_dense_features_are_the_model_s_own(
     name: Model, dense: str, reducer: str | None
 ) -> None:
     model = encoder(name)
-    pixels, grid = pixels_for(model), last_grid(model)
+    pixels = pixels_for(model)
     output = prune(model, reducer)(pixels, dense=dense)
     original = model(pixels).last_hidden_state
     assert torch.equal(output.last_hidden_state, original)
     own = of_tokens(model, original, 3)
-    if name.family in ("timesformer-joint", "timesformer-divided"):
-        # They stand by place and then by frame there, but dense features are time-major.
-        order = [
-            place * grid.frames + frame
-            for frame in range(grid.frames)
-            for place in range(grid.tokens_per_frame)
-        ]
-        own = own[:, order]
+    places = adapt(model).places(own.device)
+    if places is not None:
+        # They stand in another order there, but dense features are time-major.
+        own = own[:, places.argsort()]
     assert torch.equal(output.dense_features, own)
 
 
@@ -200,15 +196,15 @@ def test_dense_features_are_time_major(name: Model) -> None:
 
 
 def residuals(model: PreTrainedModel) -> list[Tensor]:
-    """The weights by which blocks mix: without them each token shows its own tube alone."""
-    ends = (
-        *("output.dense", "o_proj", "attention.proj", "mlp.fc2"),
-        *("temporal_dense", "encoder.layer.0.proj"),
-    )
+    """The weights by which blocks add to tokens: without them each token shows its own tube alone.
+    (Norms stay.)"""
+    backbone: Any = adapt(model)
     return [
         weight
-        for name, weight in model.named_parameters()
-        if any(f"{end}.weight" in name or f"{end}.bias" in name for end in ends)
+        for block in range(backbone.depth)
+        for module in backbone.layer(block).modules()
+        if isinstance(module, nn.Linear)
+        for weight in module.parameters()
     ]
 
 

@@ -9,12 +9,14 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     TimesformerConfig,
+    VideoPrismVisionConfig,
     VivitConfig,
     VJEPA2Config,
 )
 
 from tiny_videomae import tiny_config
 from vidprune.backbones.families import model_class
+from vidprune.backbones.registry import shape_of
 from vidprune.backbones.videoswin_model import VideoSwinConfig
 
 SHAPE = {"hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 48, "num_labels": 5}
@@ -34,6 +36,12 @@ CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
     ),
     "timesformer": lambda **changes: TimesformerConfig(
         **SHAPE | {"num_hidden_layers": 2, "image_size": 32, "num_frames": 8} | changes
+    ),
+    "videoprism_vision_model": lambda **changes: VideoPrismVisionConfig(
+        **SHAPE
+        | {"num_spatial_layers": 1, "num_temporal_layers": 1, "image_size": 32, "num_frames": 8}
+        | {"tubelet_size": (1, 16, 16)}
+        | changes
     ),
     "videoswin": lambda **changes: VideoSwinConfig(
         **{"embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": (2, 4, 4)}
@@ -56,11 +64,8 @@ def tiny(family: str, *, head: bool = True, seed: int = 0, **changes: Any) -> Pr
 
 def clip_for(model: PreTrainedModel, *, seed: int = 0) -> Tensor:
     """Pixels (1, T, 3, H, W) of the size that the model is configured for."""
-    config = model.config
-    frames = getattr(config, "num_frames", None) or config.frames_per_clip
-    size = getattr(config, "image_size", None) or config.crop_size
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(1, frames, 3, size, size, generator=generator)
+    return torch.randn(1, *shape_of(model.config).clip_shape, generator=generator)
 
 
 def settled(model: PreTrainedModel) -> PreTrainedModel:

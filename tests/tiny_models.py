@@ -66,6 +66,17 @@ def timesformer(grid: TokenGrid, blocks: int, *, attention_type: str) -> dict[st
     }
 
 
+def videoprism(grid: TokenGrid, blocks: int) -> dict[str, Any]:
+    """Half of the blocks in space, and as many or one less in time."""
+    return WIDTHS | {
+        "num_spatial_layers": (blocks + 1) // 2,
+        "num_temporal_layers": blocks // 2,
+        "image_size": _pixels(grid),
+        "num_frames": grid.frames,
+        "tubelet_size": (1, SIDE, SIDE),
+    }
+
+
 def videoswin(grid: TokenGrid, blocks: int) -> dict[str, Any]:
     """Levels of 1, 2 and 1 blocks; in the second, where tokens are gone, windows are shifted once.
     `grid` is that of the first level."""
@@ -103,6 +114,7 @@ OPTIONS: dict[str, tuple[str, Callable[[TokenGrid, int], dict[str, Any]]]] = {
         "timesformer",
         partial(timesformer, attention_type="divided_space_time"),
     ),
+    "videoprism": ("videoprism_vision_model", videoprism),
     "videoswin": ("videoswin", videoswin),
 }
 
@@ -114,7 +126,9 @@ def tiny(
     model_type, options = OPTIONS[family]
     names = FAMILIES[model_type]
     kind = _class(names.classifier if head else names.encoder)
-    return drawn(kind(kind.config_class(**options(grid, blocks) | changes)).eval())
+    model: Any = drawn(kind(kind.config_class(**options(grid, blocks) | changes)).eval())
+    # The counter of operations fails on functions of weights that could be trained.
+    return model.requires_grad_(False)
 
 
 def _class(name: str) -> Any:

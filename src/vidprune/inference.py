@@ -81,7 +81,7 @@ class Classifier:
         batch size.
         """
         logits = self._forward(clips, clip_keys).logits.float().cpu()
-        # Some models answer frame by frame: a clip's answer is the mean.
+        # Some models answer frame by frame, or with one more axis: a clip's answer is the mean.
         return logits.view(self.batch_size, -1, logits.shape[-1]).mean(1)[: len(clips)]
 
     def trace(self, clips: Tensor, clip_keys: Tensor) -> Trace:

@@ -14,7 +14,7 @@ from vidprune.backbones.architectures import (
 )
 from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.families import model_class
-from vidprune.backbones.registry import FAMILIES
+from vidprune.backbones.registry import FAMILIES, shape_of
 
 
 def test_the_videomaes_are_the_published_ones() -> None:
@@ -34,19 +34,18 @@ def test_the_videomaes_are_the_published_ones() -> None:
 
 
 def test_every_family_has_an_architecture_with_its_own_clips_and_classes() -> None:
+    configs = {name: architecture(name) for name in ARCHITECTURES}
+    shapes = {name: shape_of(config).clip_shape for name, config in configs.items()}
     clips = {
-        name: (
-            getattr(c, "num_frames", None) or c.frames_per_clip,
-            getattr(c, "image_size", None) or c.crop_size,
-            c.num_labels,
-        )
-        for name, c in ((name, architecture(name)) for name in ARCHITECTURES)
+        name: (frames, size, configs[name].num_labels)
+        for name, (frames, _, size, _) in shapes.items()
     }
-    assert {architecture(name).model_type for name in ARCHITECTURES} == set(FAMILIES)
+    assert {config.model_type for config in configs.values()} == set(FAMILIES)
     assert {name: clip for name, clip in clips.items() if not name.startswith("vit_")} == {
         "vivit_b_16x2": (32, 224, 400),
         "vjepa2_vitl_fpc16_256": (16, 256, 174),
         "timesformer_base_8x224": (8, 224, 400),
+        "videoprism_base": (16, 288, 400),
         "swin3d_t": (32, 224, 400),
         "swin3d_s": (32, 224, 400),
         "swin3d_b": (32, 224, 400),
@@ -122,19 +121,21 @@ def test_random_weights_are_the_same_in_every_process(family: str, head: bool) -
     assert answer(first.eval(), clip_for(first)).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("family", "mean", "std"),
-    [
-        ("videomae", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        ("vivit", [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-        ("timesformer", [0.45, 0.45, 0.45], [0.225, 0.225, 0.225]),
-    ],
-)
-def test_the_familys_normalisation_is_recorded(
-    family: str, mean: list[float], std: list[float]
-) -> None:
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+NORMALISATION = {
+    "videomae": IMAGENET,
+    "vivit": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    "vjepa2": IMAGENET,
+    "timesformer": ([0.45, 0.45, 0.45], [0.225, 0.225, 0.225]),
+    "videoprism_vision_model": ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+    "videoswin": IMAGENET,
+}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_the_familys_normalisation_is_recorded(family: str) -> None:
     config = with_random_weights(CONFIGS[family]()).config
-    assert (config.image_mean, config.image_std) == (mean, std)
+    assert (config.image_mean, config.image_std) == NORMALISATION[family]
     own = with_random_weights(CONFIGS[family](image_mean=[0.1] * 3, image_std=[0.2] * 3)).config
     assert (own.image_mean, own.image_std) == ([0.1] * 3, [0.2] * 3)
 

@@ -9,18 +9,15 @@ import torch
 from tiny_checkpoints import CONFIGS, answer, clip_for, settled, tiny
 from vidprune.backbones.checkpoints import load
 from vidprune.backbones.positions import interpolated_table
-from vidprune.backbones.resizing import resized, stretch
+from vidprune.backbones.resizing import LEARNED, resized, stretch
 from vidprune.layout import TokenGrid
-
-LEARNED = ("vivit", "timesformer")
-STEP = {"videoswin": 1}
 
 
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("head", [True, False])
 def test_other_clips_run_and_outlive_saving(tmp_path: Path, family: str, head: bool) -> None:
     tiny(family, head=head).save_pretrained(tmp_path)
-    size = 4 * STEP.get(family, 16)
+    size = 4 if family == "videoswin" else 64
     model = settled(load(tmp_path, frames=4, size=size))
     pixels = clip_for(model)
     assert pixels.shape == (1, 4, 3, size, size)
@@ -69,7 +66,8 @@ def test_places_and_times_are_stretched_apart(family: str) -> None:
     pixels = clip_for(model)
     longer = tiny(family)
     stretch(longer, frames=16)
-    old, new = (m.base_model.embeddings.position_embeddings for m in (model, longer))
+    module = LEARNED[family][0].module
+    old, new = (getattr(m.base_model, module).position_embeddings for m in (model, longer))
     if family == "vivit":
         places = old[:, 1:].unflatten(1, (4, 4))
         assert torch.allclose(new[:, 1:].unflatten(1, (8, 4))[:, 0], places[:, 0])
@@ -88,10 +86,13 @@ def test_a_stretched_model_has_one_dtype(tmp_path: Path, dtype: torch.dtype) -> 
 @pytest.mark.parametrize(
     ("family", "options", "sentence"),
     [
+        *(
+            (family, {"size": 40}, "size=40 must be a positive multiple of 16")
+            for family in CONFIGS
+            if family != "videoswin"
+        ),
         ("vivit", {"frames": 7}, "frames=7 must be a positive multiple of 2"),
-        ("vivit", {"size": 40}, "size=40 must be a positive multiple of 16"),
         ("vjepa2", {"frames": 0}, "frames=0 must be a positive multiple of 2"),
-        ("vjepa2", {"size": 40}, "size=40 must be a positive multiple of 16"),
         ("timesformer", {"frames": -1}, "frames=-1 must be a positive multiple of 1"),
         ("videoswin", {"size": 0}, "size=0 must be a positive multiple of 1"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import stat
 import subprocess
@@ -11,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from vidprune.backbones.architectures import architecture
+from vidprune.backbones.registry import FAMILIES as ADAPTED
+from vidprune.backbones.registry import shape_of
 from vidprune.cli import benchmark, parser
 from vidprune.commands.benchmark import Plan, subjects
+from vidprune.layout import Pattern
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 STUB = """#!{python}
@@ -20,8 +25,8 @@ import json, sys
 with open({calls!r}, "a") as calls:
     print(json.dumps(sys.argv[1:]), file=calls)
 """
-RECORDS = {"cpu.sh": 2 + 2 + 7 + 4 * 8, "gpu.sh": 7 * 3}
-TUBES_ALONE = {"timesformer_base_8x224"}
+FAMILIES = runpy.run_path(str(SCRIPTS / "tables.py"))["FAMILIES"]
+RECORDS = {"cpu.sh": 2 + 2 + len(FAMILIES) + 4 * 8, "gpu.sh": 7 * 3}
 
 
 def asked(script: str, folder: Path, *arguments: str) -> list[list[str]]:
@@ -52,6 +57,17 @@ def planned(words: list[str]) -> Plan:
     return Plan(**given, alternatives=not arguments["no_alternatives"])
 
 
+def takes_tubes_alone(model: str) -> bool:
+    shape = shape_of(architecture(model))
+    return Pattern.TUBES in map(shape.pattern, range(shape.depth))
+
+
+def test_every_family_has_a_record_that_a_script_asks_for(tmp_path: Path) -> None:
+    found = asked("cpu.sh", tmp_path, "families")
+    assert {words[words.index("--model") + 1] for words in found} == set(FAMILIES)
+    assert {architecture(name).model_type for name in FAMILIES} == set(ADAPTED)
+
+
 @pytest.mark.parametrize("script", RECORDS)
 def test_every_record_is_asked_for_once_in_words_that_the_command_knows(
     script: str, tmp_path: Path
@@ -61,7 +77,7 @@ def test_every_record_is_asked_for_once_in_words_that_the_command_knows(
     assert len(set(outputs)) == len(outputs) == RECORDS[script]
     plans = [planned(words) for words in found]
     for plan in plans:
-        baseline = "grid" if {*plan.models} <= TUBES_ALONE else "random"
+        baseline = "grid" if all(map(takes_tubes_alone, plan.models)) else "random"
         rows = [row for row in (*plan.against, *plan.reducers) if row.startswith(baseline)]
         assert {"fold=true" in row for row in rows} == {False, True}, "plain and folded"
     assert len(subjects(plans[0], plans[0].models[0])) > 2

@@ -9,6 +9,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     TimesformerConfig,
+    VideoPrismVisionConfig,
     VivitConfig,
     VJEPA2Config,
 )
@@ -34,6 +35,11 @@ def _timesformer() -> TimesformerConfig:
     return TimesformerConfig(num_frames=8, attention_type="divided_space_time", num_labels=400)
 
 
+def _videoprism() -> VideoPrismVisionConfig:
+    # google/videoprism-base-f16r288, an encoder: transformers' defaults; classes of Kinetics-400.
+    return VideoPrismVisionConfig(num_labels=400)
+
+
 # Each with its own number of classes.
 ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
     **{
@@ -43,6 +49,7 @@ ARCHITECTURES: dict[str, Callable[[], PreTrainedConfig]] = {
     "vivit_b_16x2": _vivit,
     "vjepa2_vitl_fpc16_256": _vjepa2,
     "timesformer_base_8x224": _timesformer,
+    "videoprism_base": _videoprism,
     **{
         name: partial(videoswin_checkpoints.architecture, name)
         for name in videoswin_checkpoints.SIZES

@@ -16,12 +16,13 @@ Normalisation = dict[str, list[float]]
 _FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-# What a family was published with. ViViT was trained on pixels in [-1, 1].
+# What a family was published with. ViViT was trained on pixels in [-1, 1], VideoPrism on [0, 1].
 _PUBLISHED = {
     "videomae": _IMAGENET,
     "vivit": ((0.5,) * 3, (0.5,) * 3),
     "vjepa2": _IMAGENET,
     "timesformer": ((0.45,) * 3, (0.225,) * 3),
+    "videoprism_vision_model": ((0.0,) * 3, (1.0,) * 3),
     "videoswin": _IMAGENET,
 }
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from vidprune.backbones.base import Backbone, Shape
 from vidprune.backbones.timesformer import TimeSformerBackbone, TimeSformerShape
 from vidprune.backbones.videomae import VideoMAEBackbone, VideoMAEShape
+from vidprune.backbones.videoprism import VideoPrismBackbone, VideoPrismShape
 from vidprune.backbones.videoswin import VideoSwinBackbone, VideoSwinShape
 from vidprune.backbones.vivit import ViViTBackbone, ViViTShape
 from vidprune.backbones.vjepa2 import VJEPA2Backbone, VJEPA2Shape
@@ -36,6 +37,12 @@ FAMILIES = {
         "TimesformerModel",
         TimeSformerShape,
         TimeSformerBackbone,
+    ),
+    "videoprism_vision_model": Family(
+        "VideoPrismForVideoClassification",
+        "VideoPrismVisionModel",
+        VideoPrismShape,
+        VideoPrismBackbone,
     ),
     "videoswin": Family(
         "VideoSwinForVideoClassification", "VideoSwinModel", VideoSwinShape, VideoSwinBackbone

@@ -28,6 +28,7 @@ _CLIPS = {
     "vivit": Clip("num_frames", "image_size", lambda c: c.tubelet_size),
     "vjepa2": Clip("frames_per_clip", "crop_size", lambda c: (c.tubelet_size, *pair(c.patch_size))),
     "timesformer": Clip("num_frames", "image_size", lambda c: (1, *pair(c.patch_size))),
+    "videoprism_vision_model": Clip("num_frames", "image_size", lambda c: c.tubelet_size),
     # It fills up whatever its patches do not divide.
     "videoswin": Clip("num_frames", "image_size", lambda c: (1, 1, 1)),
 }
@@ -52,11 +53,15 @@ def _times(grid: TokenGrid) -> TokenGrid:
 
 
 # VideoMAE computes its table, V-JEPA 2 rotates by places, VideoSwin's tables are of its window.
-_LEARNED = {
+LEARNED = {
     "vivit": (Table("embeddings", "position_embeddings", 1, lambda grid: grid),),
     "timesformer": (
         Table("embeddings", "position_embeddings", 1, _places),
         Table("embeddings", "time_embeddings", 0, _times),
+    ),
+    "videoprism_vision_model": (
+        Table("spatial_embeddings", "position_embeddings", 0, _places),
+        Table("temporal_embeddings", "position_embeddings", 0, _times),
     ),
 }
 
@@ -102,7 +107,7 @@ def _checked(name: str, value: int, step: int) -> int:
 
 def is_learned(model_type: str) -> bool:
     """Whether a family's position tables are weights, which `stretch` has to change."""
-    return model_type in _LEARNED
+    return model_type in LEARNED
 
 
 def check_positions(model_type: str, positions: PositionRule) -> None:
@@ -128,7 +133,7 @@ def stretch(model: PreTrainedModel, *, frames: int | None = None, size: int | No
     # (A TimeSformer without time has no table of times.)
     tables = [
         table
-        for table in _LEARNED[config.model_type]
+        for table in LEARNED[config.model_type]
         if hasattr(getattr(model.base_model, table.module), table.name)
     ]
     for name in dict.fromkeys(table.module for table in tables):
