@@ -1,9 +1,10 @@
-# make demo: STA at work end to end.  make test: the tests.  Each sets up .venv by itself.
+# make demo: STA at work end to end.  make test: the tests.  make gallery: the pictures of the docs.
+# Each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-gpu lint clean
+.PHONY: demo test test-slow test-gpu lint gallery clean
 
 demo: .venv/.installed
 	$(BIN)/vidprune demo --output demo-output
@@ -21,6 +22,9 @@ lint: .venv/.tested
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+gallery: .venv/.tested
+	$(BIN)/python docs/gallery.py
 
 .venv/.installed: pyproject.toml requirements/run.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vidprune needs Python 3.11 or later; try make PYTHON=python3.12")'

@@ -24,6 +24,7 @@ from vidprune.benchmarking.contest import shrunk
 from vidprune.benchmarking.plots import draw
 from vidprune.benchmarking.report import Benchmark
 from vidprune.benchmarking.table import markdown, speed_table, taken_on
+from vidprune.intervals import METHOD
 from vidprune.macs import costs
 from vidprune.reducers.sta import STA
 from vidprune.report import Demo, DemoRow, hardware
@@ -339,6 +340,32 @@ def _bracketed(interval: dict[str, float], form: str, unit: str = "") -> str:
     return f"{interval['value']:{form}}{unit} ({low} to {high})"
 
 
+def looks() -> str:
+    """What the kept tokens hold of GradNorm, and what time still repeats after the last block."""
+    found = _report("looks")
+    lines = [
+        "| reducer | GMACs | tokens left | GradNorm held | at random | trajectory sum | same class |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in found["rows"]:
+        last = row["stages"][-1] if row["stages"] else None
+        cells = (
+            f"`{row['reducer']}`",
+            f"{row['gmacs_per_view']:.2f}",
+            "" if last is None else f"{last['tokens']:.0f}",
+            "" if last is None else _bracketed(last["gradnorm"], ".1f", " %"),
+            "" if last is None else f"{last['at_random']:.1f} %",
+            _bracketed(row["trajectory"][-1], ".2f"),
+            "" if last is None else _bracketed(row["same_class"], ".1f", " %"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    said = (
+        f"{found['num_clips']} clips; {hardware(found['environment'])}, {found['dtype']}, "
+        f"{found['date'][:10]}: `{found['command']}`. In brackets: {METHOD}."
+    )
+    return "\n".join([*lines, "", said, ""])
+
+
 def support() -> str:
     """Which reducers work on which models, and how far: from the tables that the tests run over."""
     table: str = runpy.run_path(str(ROOT / "tests" / "matrix.py"))["support_table"]()
@@ -369,6 +396,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sweep": sweep,
     "account": account,
     "target": target,
+    "looks": looks,
     "accuracy-demo": partial(accuracy, "demo"),
     "accuracy-videoswin": partial(accuracy, "videoswin"),
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),

@@ -136,6 +136,14 @@ def test_the_nearest_in_a_frame_is_that_of_a_loop(data: st.DataObject, grid: Tok
     assert found.tolist() == [nearest_by_loops(clip, grid, in_frame=True) for clip in clips]
 
 
+@pytest.mark.parametrize("columns", [600, 1400])
+def test_nearest_in_a_long_frame_is_that_of_the_whole(columns: int) -> None:
+    """Distances there are beyond 32 bits."""
+    grid = TokenGrid(frames=1, rows=10, columns=columns)
+    origin = torch.tensor([[0, grid.tokens - 1]])
+    assert torch.equal(nearest_in_frame(origin, grid), nearest(origin, grid))
+
+
 @given(grid=grids, seed=st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_means_of_what_merges_are_those_of_a_loop(grid: TokenGrid, seed: int) -> None:

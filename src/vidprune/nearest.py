@@ -36,19 +36,25 @@ def nearest_in_frame(origin: Tensor, grid: TokenGrid) -> Tensor:
     other; `origin` (B, K) stands in temporal order. Result (B, N) int64."""
     per_frame = origin.shape[1] // grid.frames
     inside = (origin % grid.tokens_per_frame).unflatten(1, (grid.frames, per_frame))
-    # The least of all ranks tells whose it is, several times as fast as to ask for its number.
-    places = _ranked_within(grid, origin.device)[inside].amin(2).long() % grid.tokens_per_frame
+    ranks = _ranked_within(grid, origin.device)
+    # The least of all ranks tells whose it is, several times as fast as to ask for its number;
+    # frame by frame, as in `nearest`.
+    least = torch.stack([ranks[frame].amin(1) for frame in inside.unbind(1)], 1)
+    places = least.long() % grid.tokens_per_frame
     standing = torch.arange(origin.shape[1], device=origin.device).view(grid.frames, per_frame)
     at = torch.zeros_like(places).scatter(2, inside, standing.expand_as(inside))
     return at.gather(2, places).flatten(1)
 
 
 def _ranked_within(grid: TokenGrid, device: torch.device) -> Tensor:
-    """How far two places of a frame are apart, with ties broken by the first, (n, n) int32."""
+    """How far two places of a frame are apart, with ties broken by the first, (n, n); int32 where
+    that holds it."""
     places = torch.arange(grid.tokens_per_frame, device=device)
     rows, columns = places // grid.columns, places % grid.columns
     squares = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2
-    return (squares * grid.tokens_per_frame + places[:, None]).int()
+    ranks = squares * grid.tokens_per_frame + places[:, None]
+    most = (grid.rows**2 + grid.columns**2 + 1) * grid.tokens_per_frame
+    return ranks.int() if most < 2**31 else ranks
 
 
 def _coordinates(places: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor, Tensor]:

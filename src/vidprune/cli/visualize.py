@@ -31,10 +31,10 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     group = verb.add_argument_group("pictures")
     group.add_argument(
         "--formats",
-        nargs="+",
+        nargs="*",
         default=["png", "mp4", "gif", "html"],
         choices=("png", "mp4", "gif", "html"),
-        help="(all: png mp4 gif html)",
+        help="(all: png mp4 gif html); none of them for the figures alone",
     )
     group.add_argument(
         "--scores", action="store_true", help="also draw what reducers judged tokens by (sta)"
