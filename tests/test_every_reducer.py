@@ -19,6 +19,7 @@ from matrix import (
     FAMILIES,
     MODELS,
     PAIRS,
+    PYRAMID,
     REFUSED,
     ROWS,
     TOO_SHORT,
@@ -122,6 +123,15 @@ def test_every_option_is_at_work_somewhere(reducer: str) -> None:
     assert {field.name for field in fields(REDUCERS[reducer])} - {"stages"} <= said
 
 
+@pytest.mark.parametrize("reducer", PYRAMID.limits)
+def test_whatever_fits_a_pyramid_is_tried_with_its_gaps_closed_and_filled(reducer: str) -> None:
+    name = Model("videoswin")
+    specs = [spec for spec in name.specs if reducer_of(spec) == reducer]
+    quotas = [stage.quotas for spec in specs for stage in prune(dense(name), spec).stages]
+    assert None in quotas
+    assert any(each is not None and len(each.kept) > 1 for each in quotas), "no cells to confuse"
+
+
 @pytest.mark.parametrize("spec", dict.fromkeys(spec for _, spec in PAIRS))
 def test_text_and_reducer_are_two_forms_of_one(spec: str) -> None:
     reducer = parse(spec)
@@ -174,7 +184,19 @@ def assert_trace_is_sound(trace: Trace, model: PreTrainedModel, batch: int) -> N
             assert kept.shape[1] == stage.kept
             assert bool(present.all())
         assert_each_stays_once(before, kept, origin)
+        assert_cells_are_those_planned(stage, origin, grids[number])
         before = origin
+
+
+def assert_cells_are_those_planned(stage: Stage, origin: Tensor, grid: TokenGrid) -> None:
+    """Frame by frame and cell by cell: by where they stand attention finds them in windows."""
+    if stage.quotas is None:
+        return
+    cells = [cell for cell, kept in enumerate(stage.quotas.kept) for _ in range(kept)]
+    planned = [(frame, cell) for frame in range(grid.frames) for cell in cells]
+    for clip in origin.tolist():
+        split = (divmod(place, grid.tokens_per_frame) for place in clip)
+        assert [(frame, stage.quotas.cells[inside]) for frame, inside in split] == planned
 
 
 def assert_each_stays_once(before: Tensor, kept: Tensor, origin: Tensor) -> None:

@@ -9,6 +9,7 @@ from vidprune.layout import Pattern
 from vidprune.reducers.base import LevelReducer, Reducer
 from vidprune.reducers.schedule import Place, Stage
 from vidprune.reducers.spec import describe
+from vidprune.trial import check_quotas
 
 _NEEDED = {
     Pattern.PER_FRAME: "attends within frames, and needs as many tokens in each: choose grid, or "
@@ -21,8 +22,8 @@ _NEEDED = {
 def stages_for(shape: Shape, reducer: Reducer | None) -> tuple[Stage, ...]:
     """Where and how much `reducer` takes from a model of that shape; nothing for None.
 
-    Raises ValueError where its settings do not fit, or where the model's attention cannot do
-    without the tokens that it would drop.
+    Raises ValueError where its settings do not fit, where the model's attention cannot do without
+    the tokens that it would drop, or where it does not keep to the quotas that it is given.
     """
     if reducer is None:
         return ()
@@ -41,16 +42,18 @@ def _of_levels(shape: Shape, reducer: LevelReducer) -> tuple[Stage, ...]:
     """The stages for a pyramid, which attends in windows; by quotas where gaps are to be closed."""
     planned = reducer.plan_levels(shape.levels)
     stages = tuple(replace(stage, windowed=True) for stage in planned)
-    return _with_quotas(shape, stages) if reducer.gaps == "closed" else stages
+    return _with_quotas(shape, reducer, stages) if reducer.gaps == "closed" else stages
 
 
-def _with_quotas(shape: Shape, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+def _with_quotas(shape: Shape, reducer: Reducer, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """Each stage with the cells of the level that it leads to, where attention asks for them."""
     ends = list(accumulate(level.blocks for level in shape.levels))
-    return tuple(
-        replace(stage, quotas=shape.quotas(ends.index(stage.block + 1) + 1, stage.kept_per_group))
-        for stage in stages
-    )
+    found = []
+    for stage in stages:
+        level = ends.index(stage.block + 1) + 1
+        found.append(replace(stage, quotas=shape.quotas(level, stage.kept_per_group)))
+        check_quotas(shape, reducer, found[-1], shape.levels[level].grid)
+    return tuple(found)
 
 
 def _of_one_level(shape: Shape, reducer: Reducer) -> tuple[Stage, ...]:

@@ -1,6 +1,8 @@
 """VideoSwin pruned: what goes between levels, attention with gaps filled and closed, its costs."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,13 +19,14 @@ from vidprune.backbones.registry import adapt, shape_of
 from vidprune.backbones.videoswin_model import VideoSwinConfig, VideoSwinForVideoClassification
 from vidprune.backbones.window_attention import window_bias
 from vidprune.backbones.windows import Cut
-from vidprune.layout import Quotas, TokenGrid
+from vidprune.layout import Layout, Quotas, TokenGrid
 from vidprune.macs import costs
 from vidprune.model import run
 from vidprune.planning import stages_for
 from vidprune.pruned import prune
-from vidprune.reducers.base import chosen
+from vidprune.reducers.base import Signals, chosen
 from vidprune.reducers.baselines import Random
+from vidprune.reducers.dropping import Dropping, lowest
 from vidprune.reducers.exact import rising
 from vidprune.reducers.schedule import Stage
 
@@ -206,27 +209,51 @@ def masked(attention: Any, tokens: Tensor, origin: list[int], cut: Cut) -> Tenso
 # The forward loop over levels.
 
 
-@pytest.mark.parametrize(
-    "spec", ["sta:schedule=16/3", "sta:schedule=16/3,gaps=filled", "sta:schedule=15/2", "sta:r=16"]
+BY_LOOPS = (
+    "sta:schedule=16/3",
+    "sta:schedule=16/3,gaps=filled",
+    "sta:schedule=15/2",
+    "sta:r=16",
+    "sta:schedule=16/3,fold=true",
+    "sta:schedule=16/3,fold=true,gaps=filled",
 )
+# Their rules are tested elsewhere: here, what becomes of what they keep.
+BY_TRACE = (
+    "random:schedule=16/3",
+    "random:schedule=16/3,gaps=filled",
+    "random:schedule=16/3,fold=true",
+    "grid:schedule=16/3",
+    "grid:schedule=16/3,places=random,fold=true",
+    "grid:schedule=15/2,fold=true",
+    "sta:schedule=16/3,first_group=random",
+)
+
+
+@pytest.mark.parametrize("spec", BY_LOOPS + BY_TRACE)
 @torch.no_grad()
 def test_pruned_logits_are_those_of_a_plain_loop(spec: str) -> None:
-    """Whose selection, too, is made here: by loops, from keys that a hook has seen."""
+    """STA's selection, too, is made here: by loops, from keys that a hook has seen."""
     model, pixels = tiny().double(), clips(1).double()
     pruned = prune(model, spec)
     output = pruned(pixels, return_trace=True)
-    found = plainly(model, pixels, list(pruned.stages))
-    assert [sorted(kept[0].tolist()) for kept in output.trace.origin] == found[1]
-    torch.testing.assert_close(output.logits, found[0])
+    kept = [sorted(origin[0].tolist()) for origin in output.trace.origin]
+    given = kept if spec in BY_TRACE else None
+    logits, chosen_places = plainly(model, pixels, pruned, given)
+    assert kept == chosen_places
+    torch.testing.assert_close(output.logits, logits)
 
 
-def plainly(model: Any, pixels: Tensor, stages: list[Stage]) -> tuple[Tensor, list[list[int]]]:
+def plainly(
+    model: Any, pixels: Tensor, pruned: Any, given: list[list[int]] | None
+) -> tuple[Tensor, list[list[int]]]:
     """Every place of every grid is kept, and those that were dropped are never asked for their
-    own: they hold copies of their nearest, or are masked where gaps are closed."""
+    own: they hold copies of their nearest, or are masked where gaps are closed. `given`: which
+    places stay, stage by stage, where they are not chosen here."""
     encoder, chosen_places = model.videoswin, []
     tokens, grid = encoder.patch_embed(pixels)
     live: list[int] | None = None
     closed = False
+    sizes = None
     for number, level in enumerate(encoder.levels):
         for block in level.blocks:
             normalised = block.norm1(tokens)
@@ -245,12 +272,38 @@ def plainly(model: Any, pixels: Tensor, stages: list[Stage]) -> tuple[Tensor, li
         keys, tokens = (_copied(values, live, grid)[0] for values in (keys, tokens))
         keys = _cell_means(keys, grid)
         (tokens, grid) = level.downsample(tokens[None], grid)
-        stage = stages[number]
-        live = select_by_loops(tokens[0].numpy(), keys.numpy(), stage, backward=number % 2 == 1)
-        chosen_places.append(sorted(live))
+        stage = pruned.stages[number]
+        if given is None:
+            backward = number % 2 == 1
+            live = select_by_loops(tokens[0].numpy(), keys.numpy(), stage, backward=backward)
+        else:
+            live = given[number]
         live, closed = sorted(live), stage.quotas is not None
+        chosen_places.append(live)
+        if pruned.reducer.fold:
+            tokens, sizes = _folded_by_loops(tokens, keys, live)
     kept = tokens[0] if live is None else tokens[0, live]
-    return model.classifier(encoder.norm(kept).mean(0))[None], chosen_places
+    return model.classifier(_mean(encoder.norm(kept), sizes))[None], chosen_places
+
+
+def _folded_by_loops(tokens: Tensor, keys: Tensor, live: list[int]) -> tuple[Tensor, Tensor]:
+    """Each live place holds the mean of its own token and those whose keys are most like its own;
+    also how many they are, (K,)."""
+    unit = keys / keys.norm(dim=-1, keepdim=True)
+    joined = {place: [place] for place in live}
+    for place in set(range(len(keys))) - joined.keys():
+        joined[max(live, key=lambda other: float(unit[place] @ unit[other]))].append(place)
+    tokens, before = tokens.clone(), tokens
+    for place, places in joined.items():
+        tokens[0, place] = before[0, places].mean(0)
+    return tokens, tokens.new_tensor([len(joined[place]) for place in live])
+
+
+def _mean(features: Tensor, sizes: Tensor | None) -> Tensor:
+    """Over tokens (K, C), each as often as it stands for one."""
+    if sizes is None:
+        return features.mean(0)
+    return (features * sizes[:, None]).sum(0) / sizes.sum()
 
 
 def _copied(values: Tensor, live: list[int] | None, grid: TokenGrid) -> Tensor:
@@ -384,6 +437,47 @@ def test_folding_joins_what_goes_and_pools_by_size(spec: str) -> None:
 def test_what_does_not_fit_a_pyramid_is_refused(spec: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         prune(tiny(), spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quietest(Dropping):
+    """The tokens of every frame with the smallest channels: `kept_by` takes them by their rank."""
+
+    kept_by: Callable[[Tensor, Stage], Tensor]
+
+    def choose(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Tensor:
+        return self.kept_by(tokens.abs().sum(-1), stage)
+
+
+def regardless_of_quotas(ranks: Tensor, stage: Stage) -> Tensor:
+    return lowest(ranks, replace(stage, quotas=None))
+
+
+def in_rising_position(ranks: Tensor, stage: Stage) -> Tensor:
+    return lowest(ranks, stage).sort(-1).values
+
+
+@pytest.mark.parametrize("kept_by", [regardless_of_quotas, in_rising_position])
+@pytest.mark.parametrize("fold", [False, True])
+def test_a_reducer_that_does_not_keep_to_quotas_is_refused(kept_by: Any, fold: bool) -> None:
+    with pytest.raises(ValueError, match=r"does not keep to the quotas .* choose gaps='filled'"):
+        prune(tiny(), Quietest(r=16, fold=fold, kept_by=kept_by))
+    with pytest.raises(ValueError, match="does not keep to the quotas"):
+        costs(tiny().config, Quietest(r=16, fold=fold, kept_by=kept_by))
+    assert prune(tiny(), Quietest(r=16, fold=fold, gaps="filled", kept_by=kept_by)).stages
+    # Where no stage has quotas, nothing is asked.
+    assert prune(tiny(), Quietest(schedule=(15, 0), fold=fold, kept_by=kept_by)).stages
+
+
+@torch.no_grad()
+def test_a_reducer_that_keeps_to_quotas_is_as_good_as_ours() -> None:
+    model, pixels = tiny(), clips()
+    pruned = prune(model, Quietest(schedule=(16, 3), kept_by=lowest))
+    output = pruned(pixels, return_trace=True)
+    assert all(stage.quotas is not None for stage in pruned.stages)
+    given = [sorted(origin[0].tolist()) for origin in output.trace.origin]
+    wanted, _ = plainly(model, pixels[:1], pruned, given)
+    torch.testing.assert_close(output.logits[:1], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_adapter_cuts_as_the_model_does() -> None:

@@ -125,8 +125,8 @@ class LevelReducer(Reducer, Protocol):
 
     @property
     def gaps(self) -> str:
-        """Whether gaps are to be "closed", for which it must keep to quotas (see `chosen`), or
-        "filled"."""
+        """Whether gaps are to be "closed", for which it must keep to quotas (see `chosen`; it is
+        tried when it is planned), or "filled"."""
         ...
 
     def plan_levels(self, levels: tuple[Level, ...]) -> tuple[Stage, ...]:
