@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from matrix import ENCODERS, PAIRS, Model
 from tiny_job import one_thread
-from tiny_models import tiny
+from tiny_models import residuals, tiny
 from vidprune.backbones.registry import adapt
 from vidprune.filling import cell_means, spread
 from vidprune.inference import Classifier
@@ -188,8 +188,8 @@ def test_dense_features_are_time_major(name: Model) -> None:
     grid, pixels = last_grid(model), pixels_for(model, 1)
     frames, _, height, width = adapt(model).clip_shape
     tube = frames // grid.frames, height // grid.rows, width // grid.columns
-    for layer in residuals(model):
-        layer.data.zero_()
+    for weight in residuals(model):
+        weight.data.zero_()
     pruned = prune(model, None)
     for frame, row, column in ((0, 0, 0), (1, 2, 1), (3, 1, 2)):
         other = pixels.clone()
@@ -201,19 +201,6 @@ def test_dense_features_are_time_major(name: Model) -> None:
         before, after = (pruned(clip, dense="nearest").dense_features for clip in (pixels, other))
         changed = (before != after).any(-1)[0].nonzero().flatten().tolist()
         assert changed == [(frame * grid.rows + row) * grid.columns + column]
-
-
-def residuals(model: PreTrainedModel) -> list[Tensor]:
-    """The weights by which blocks add to tokens: without them each token shows its own tube alone.
-    (Norms stay.)"""
-    backbone: Any = adapt(model)
-    return [
-        weight
-        for block in range(backbone.depth)
-        for module in backbone.layer(block).modules()
-        if isinstance(module, nn.Linear)
-        for weight in module.parameters()
-    ]
 
 
 @pytest.mark.parametrize(("name", "spec"), PRUNED, ids=str)

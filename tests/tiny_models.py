@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 import transformers
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tiny_videomae import drawn
 from vidprune.backbones import videoswin_model
-from vidprune.backbones.registry import FAMILIES
+from vidprune.backbones.registry import FAMILIES, adapt
 from vidprune.layout import TokenGrid
 
 # 24 channels, 3 heads; tokens of 4 x 4 pixels, of 2 frames where a family has tubes.
@@ -129,6 +130,19 @@ def tiny(
     model: Any = drawn(kind(kind.config_class(**options(grid, blocks) | changes)).eval())
     # The counter of operations fails on functions of weights that could be trained.
     return model.requires_grad_(False)
+
+
+def residuals(model: PreTrainedModel, *, since: int = 0) -> list[Tensor]:
+    """The weights by which blocks add to tokens, from block `since` on: without them tokens are
+    left as they are. (Norms stay.)"""
+    backbone: Any = adapt(model)
+    return [
+        weight
+        for block in range(since, backbone.depth)
+        for module in backbone.layer(block).modules()
+        if isinstance(module, nn.Linear)
+        for weight in module.parameters()
+    ]
 
 
 def _class(name: str) -> Any:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
 
 from matrix import ALL, ANY_TOKENS, FAMILIES, PER_FRAME, TUBES, Rule
 from tiny_job import one_thread
-from tiny_models import tiny
+from tiny_models import residuals, tiny
 from vidprune.backbones.registry import BACKBONES, ENCODERS, adapt, shape_of
 from vidprune.layout import Layout, TokenGrid
 from vidprune.model import Trace, encode
@@ -197,16 +197,31 @@ def test_a_pruned_model_is_a_loop_over_its_own_layers(family: str, spec: str) ->
     )
 
 
-@pytest.mark.parametrize("family", ["vivit", "timesformer-joint", "timesformer-divided"])
-def test_the_class_token_stays_in_its_place_whatever_goes(family: str) -> None:
-    """With all others alike but it, as much as may go: its own feature still says who it is."""
-    model = in_double(family)
-    amount = "grid:schedule=15/" if family == "timesformer-divided" else "sta:schedule=15/"
-    pruned, pixels = prune(model, f"{amount},blocks=0/"), pixels_for(model)
-    before = pruned(pixels).logits
-    token = next(weight for name, weight in model.named_parameters() if "cls_token" in name)
-    token.data[..., 0] += 1
-    assert bool(((pruned(pixels).logits - before).abs().amax(-1) > 1e-3).all())
+def as_much_as_may_go(rule: Rule) -> tuple[str, str]:
+    """All but one of each frame at once, and less in two stages, with folding."""
+    once, twice = "schedule=15/,blocks=0/", "schedule=9/5,blocks=0/2,fold=true"
+    return (
+        f"{'grid' if rule == TUBES else 'sta'}:{once}",
+        f"{'grid' if rule in (TUBES, PER_FRAME) else 'sta'}:{twice}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "spec"),
+    [(family, spec) for family in PREFIX for spec in as_much_as_may_go(FAMILIES[family].rule)],
+)
+def test_the_class_token_stays_itself_and_in_its_place_whatever_goes(
+    family: str, spec: str
+) -> None:
+    """Only the first block mixes: there it comes to know its clip, and where there is one for each
+    frame its frame; from then on it is handed on as it is, or is another."""
+    model = tiny(family, FAMILIES[family].grids.usual, head=False)
+    for weight in residuals(model, since=1):
+        weight.data.zero_()
+    pixels = pixels_for(model)
+    own = model(pixels).last_hidden_state[:, 0]
+    assert len(own.unique(dim=0)) == len(own)
+    assert torch.equal(prune(model, spec)(pixels).last_hidden_state[:, 0], own)
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if "swin" not in family])
