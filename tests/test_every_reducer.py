@@ -24,6 +24,7 @@ from matrix import (
     ROWS,
     TOO_SHORT,
     Model,
+    on_grids,
     reducer_of,
 )
 from tiny_job import one_thread
@@ -444,28 +445,30 @@ def assert_same_output(ours: Any, theirs: Any) -> None:
             torch.testing.assert_close(ours[key], theirs[key], rtol=1e-4, atol=1e-5)
 
 
-# Tracing takes as long as a model has blocks.
-THREE_BLOCKS = 3
+def for_graphs(name: Model, grid: TokenGrid) -> PreTrainedModel:
+    """Tracing takes as long as a model has blocks: three, and where levels merge one for each and
+    one whose windows are shifted."""
+    return dense(name, grid, blocks=4 if name.rule is PYRAMID else 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "spec"), COMPILED, ids=str)
+@pytest.mark.parametrize(("name", "spec", "grid"), on_grids(COMPILED), ids=str)
 @pytest.mark.usefixtures("fresh_dynamo")
-def test_it_compiles_as_one_graph(name: Model, spec: str) -> None:
+def test_it_compiles_as_one_graph(name: Model, spec: str, grid: TokenGrid) -> None:
     """To machine code for two of one family: what a compiler makes of a graph is its own affair."""
     to_machine_code = name.family == "videomae" and reducer_of(spec) in ("sta", "tome")
     backend = "inductor" if to_machine_code else "eager"
-    pruned, options = prune(dense(name, blocks=THREE_BLOCKS), spec), asked_for(name)
+    pruned, options = prune(for_graphs(name, grid), spec), asked_for(name)
     compiled = torch.compile(pruned, fullgraph=True, backend=backend)
     pixels = pixels_for(pruned, 2)
     assert_same_output(compiled(pixels, **options), pruned(pixels, **options))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "spec"), EXPORTED, ids=str)
+@pytest.mark.parametrize(("name", "spec", "grid"), on_grids(EXPORTED), ids=str)
 @pytest.mark.usefixtures("fresh_dynamo")
-def test_it_exports_strictly_with_any_batch(name: Model, spec: str) -> None:
-    pruned, options = prune(dense(name, blocks=THREE_BLOCKS), spec), asked_for(name)
+def test_it_exports_strictly_with_any_batch(name: Model, spec: str, grid: TokenGrid) -> None:
+    pruned, options = prune(for_graphs(name, grid), spec), asked_for(name)
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(
         pruned,

@@ -81,15 +81,15 @@ def videoprism(grid: TokenGrid, blocks: int) -> dict[str, Any]:
 def videoswin(grid: TokenGrid, blocks: int) -> dict[str, Any]:
     """Levels of 1, 2 and 1 blocks; in the second, where tokens are gone, windows are shifted once.
     `grid` is that of the first level."""
-    depths = (1, 2, 1)[: blocks - 1]
-    assert sum(depths) == blocks, "three blocks, or four"
+    depths = (1, 2, 1)
+    assert sum(depths) == blocks, "fewer levels would leave out what a pyramid does between them"
     return {
         "num_frames": TUBE * grid.frames,
         "image_size": _pixels(grid),
         "patch_size": (TUBE, SIDE, SIDE),
         "embed_dim": 12,
         "depths": depths,
-        "num_heads": (2, 3, 3)[: len(depths)],
+        "num_heads": (2, 3, 3),
         "window_size": (2, 3, 3),
         "num_labels": 5,
     }
