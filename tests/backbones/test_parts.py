@@ -1,5 +1,7 @@
 """What is done in parts on a CPU is what is done at once."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -66,3 +68,59 @@ def test_autocast_projects_in_half_precision_and_biases_follow(reducer: str) -> 
         found = model(pixels).logits
     assert found.isfinite().all()
     assert found.shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("reducer", "window"),
+    [
+        (None, (2, 4, 4)),
+        # Windows that reach over the grid.
+        (None, (2, 3, 3)),
+        ("none", (2, 4, 4)),
+        ("none", (2, 3, 3)),
+        ("sta:schedule=16/3", (2, 4, 4)),
+        ("sta:schedule=16/3,gaps=filled", (2, 4, 4)),
+        ("sta:schedule=16/3", (2, 3, 3)),
+    ],
+)
+@torch.no_grad()
+def test_what_a_hook_was_given_is_not_written_over(
+    reducer: str | None, window: tuple[int, int, int]
+) -> None:
+    """Feature tools keep what modules give and look at it when the forward is done."""
+    torch.manual_seed(5)
+    config = VideoSwinConfig(**CONFIG.to_dict() | {"window_size": window})
+    model = VideoSwinForVideoClassification(config).eval()
+    runs = model if reducer is None else prune(model, reducer)
+    pixels = torch.randn(2, 8, 3, 32, 32)
+    held: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+
+    def hold(name: str, given: Any) -> None:
+        held.extend((name, each, each.clone()) for each in given if isinstance(each, torch.Tensor))
+
+    for name, part in model.videoswin.named_modules():
+        part.register_forward_hook(lambda _m, _i, out, name=name: hold(name, (out,)))
+        part.register_forward_pre_hook(lambda _m, given, name=name: hold(name, given))
+    runs(pixels)
+    names = {name.rpartition(".")[2] for name, _, _ in held}
+    assert names >= ({"attention", "drop_path", "proj", "fc2"} if reducer is None else {"proj"})
+    assert [name for name, kept, then in held if not torch.equal(kept, then)] == []
+
+
+@pytest.mark.parametrize("window", [(2, 4, 4), (2, 3, 3)])
+def test_a_block_is_the_sum_of_what_hooks_on_its_parts_see(window: tuple[int, int, int]) -> None:
+    """Also where they take gradients, for which nothing may be written over either."""
+    torch.manual_seed(5)
+    config = VideoSwinConfig(**CONFIG.to_dict() | {"window_size": window})
+    model = VideoSwinForVideoClassification(config).eval()
+    block = model.videoswin.levels[1].blocks[1]
+    seen: dict[str, torch.Tensor] = {}
+    for name in ("", "attention", "mlp"):
+        part = block.get_submodule(name)
+        part.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
+        part.register_full_backward_hook(lambda *_: None)
+    block.register_forward_pre_hook(lambda _m, given: seen.update(entering=given[0]))
+    model(torch.randn(2, 8, 3, 32, 32)).logits.sum().backward()
+    after = seen["entering"] + seen["attention"]
+    assert torch.equal(seen[""], after + seen["mlp"])
+    assert torch.equal(seen["mlp"], block.mlp(block.norm2(after)))

@@ -31,5 +31,8 @@ def joined(found: Sequence[Tensor], dim: int) -> Tensor:
 
 def plus(branch: Tensor, tokens: Tensor) -> Tensor:
     """Their sum, in the memory of `branch`, which must be nobody else's; unless autocast made that
-    of another type."""
+    of another type.
+
+    What a module has given is never one's own: a hook may hold it.
+    """
     return branch.add_(tokens) if branch.dtype == tokens.dtype else branch + tokens

@@ -151,7 +151,8 @@ class VideoSwinShape:
 def _attend_whole(layer: Any, tokens: Tensor, tables: WindowTables) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
     mixed = attend_whole(layer.attention, normalised, tables)
-    return plus(layer.drop_path(mixed), tokens), normalised
+    # Where there is padding, what is taken out of windows is projected last.
+    return _with_residual(layer, mixed, tokens, gathered=not tables.padded), normalised
 
 
 def _attend_filled(
@@ -159,7 +160,7 @@ def _attend_filled(
 ) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
     mixed = attend_filled(layer.attention, normalised, source, origin, tables)
-    return plus(layer.drop_path(mixed), tokens), normalised
+    return _with_residual(layer, mixed, tokens, gathered=False), normalised
 
 
 def _attend_packed(
@@ -167,7 +168,14 @@ def _attend_packed(
 ) -> tuple[Tensor, Tensor]:
     normalised = layer.norm1(tokens)
     mixed = attend_packed(layer.attention, normalised, origin, tables)
-    return plus(layer.drop_path(mixed), tokens), normalised
+    return _with_residual(layer, mixed, tokens, gathered=True), normalised
+
+
+def _with_residual(layer: Any, mixed: Tensor, tokens: Tensor, *, gathered: bool) -> Tensor:
+    """Their sum; in the memory of `mixed` where that was `gathered` last, and no module gave it."""
+    if gathered and not layer.training:
+        return plus(mixed, tokens)
+    return tokens + layer.drop_path(mixed)
 
 
 def _feed_forward(layer: Any, tokens: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput, ImageClassifierOutput
 
-from vidprune.backbones.parts import joined, parts, plus
+from vidprune.backbones.parts import joined, parts
 from vidprune.backbones.window_attention import attend_whole
 from vidprune.backbones.windows import Cut, Triple
 from vidprune.layout import TokenGrid
@@ -199,19 +199,26 @@ class VideoSwinBlock(nn.Module):
         """How this block cuts a grid into windows."""
         return Cut(grid=grid, window=self.window, shift=self.shift)
 
-    def feed_forward(self, tokens: Tensor) -> Tensor:
-        """The MLP with its norm and residual, (B, K, C) of any K."""
+    def feed_forward(self, tokens: Tensor, branch: Tensor | None = None) -> Tensor:
+        """The MLP with its norm and residual, (B, K, C) of any K; over tokens to which attention's
+        `branch` is yet to be added, if one is given."""
         if self.training:
             # A clip's branch is left out as a whole.
+            tokens = tokens if branch is None else tokens + branch
             return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         hidden = tokens.shape[0] * self.mlp.fc1.out_features * tokens.element_size()
-        stretches = [tokens[:, part] for part in parts(tokens.shape[1], hidden, tokens.device)]
-        return joined([part + self.mlp(self.norm2(part)) for part in stretches], 1)
+        stretches = parts(tokens.shape[1], hidden, tokens.device)
+        return joined([self._fed(tokens, branch, part) for part in stretches], 1)
+
+    def _fed(self, tokens: Tensor, branch: Tensor | None, part: slice) -> Tensor:
+        own = tokens[:, part]
+        own = own if branch is None else own + branch[:, part]
+        return own + self.mlp(self.norm2(own))
 
     def forward(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
         """(B, N, C), all tokens of the grid, to the same."""
         mixed = self.attention(self.norm1(tokens), self.cut(grid))
-        return self.feed_forward(plus(self.drop_path(mixed), tokens))
+        return self.feed_forward(tokens, self.drop_path(mixed))
 
 
 class PatchMerging(nn.Module):
