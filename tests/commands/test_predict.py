@@ -1,19 +1,25 @@
 """Predictions: in the order of the inputs, with errors in their places."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import tiny_job
+from tiny_checkpoints import CONFIGS
+from tiny_checkpoints import tiny as checkpoint
 from tiny_job import CLASSES, write_checkpoint, write_list
 from vidprune import cli
 from vidprune.backbones.checkpoints import load
+from vidprune.backbones.registry import FAMILIES
 from vidprune.commands.predict import predict
-from vidprune.inference import Classifier
-from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.demo.clips import render, write_video
+from vidprune.inference import Classifier, clip_key
+from vidprune.prepare import ViewOptions, protocol_for, read_clip
 from vidprune.pruned import prune
 from vidprune.video import read_views
 
@@ -132,3 +138,69 @@ def test_every_shared_clip_is_answered(job, shared, capsys):
     assert len(found) == 18 + 1
     assert {name for name, row in found.items() if "error" in row} == broken
     assert all(len(row["top"]) == 5 for name, row in found.items() if name not in broken)
+
+
+# From a file on disk to its classes, on every family.
+
+# What each carries, on grids as small as those of `tiny_checkpoints`.
+CASES: tuple[tuple[str, dict[str, str], str], ...] = (
+    ("videomae", {}, "sta:r=2"),
+    ("vivit", {}, "random:schedule=2/1"),
+    ("vjepa2", {}, "tome:r=3"),
+    ("timesformer", {}, "grid:schedule=1/1"),
+    # It answers frame by frame.
+    ("timesformer", {"attention_type": "space_only"}, "grid:schedule=1/1"),
+    ("videoprism_vision_model", {}, "grid:schedule=1/,blocks=0/,places=random"),
+    ("videoswin", {}, "sta:r=4"),
+)
+each_family = pytest.mark.parametrize(("family", "changes", "reducer"), CASES, ids=str)
+
+
+def test_every_family_predicts_here() -> None:
+    assert {family for family, _, _ in CASES} == FAMILIES.keys() == CONFIGS.keys()
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "moving left.mp4"
+    write_video(path, render(0, 7, frames=40).frames)
+    return path
+
+
+@torch.no_grad()
+def by_hand(model: Any, pixels: Tensor, clip: Path) -> list[float]:
+    """Probabilities of the classes. (Some families answer frame by frame: their mean.)"""
+    options = {"clip_keys": torch.tensor([clip_key(str(clip), 0)])}
+    logits = model(pixels, **options if hasattr(model, "reducer") else {}).logits
+    return logits.reshape(-1, logits.shape[-1]).mean(0).softmax(-1).tolist()
+
+
+@pytest.fixture
+def predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[float]]:
+    """Probabilities of all classes, as the command prints them for a checkpoint in `tmp_path`."""
+
+    def ask(clip: Path, reducer: str) -> list[float]:
+        command = ["predict", str(clip), "--model", str(tmp_path), "--reducer", reducer, "--json"]
+        assert cli.main([*command, "--top-k", "9", "--device", "cpu", "--workers", "0"]) == 0
+        (row,) = objects(capsys)
+        guesses = {guess["label"]: guess["probability"] for guess in row["top"]}
+        return [guesses[label] for label in range(len(guesses))]
+
+    return ask
+
+
+@each_family
+@pytest.mark.parametrize("source", ["generated", "shared"])
+def test_a_checkpoint_of_every_family_predicts_as_by_hand(
+    family, changes, reducer, source, request, tmp_path, predicted
+):
+    clip = request.getfixturevalue(source)
+    if source == "shared":
+        clip = clip("clips/ssv2_pouring_mpeg4_360x240__rlt.mp4")
+    model = checkpoint(family, **changes)
+    model.save_pretrained(tmp_path)
+    pixels = read_clip(clip, load(tmp_path))
+    dense, pruned = by_hand(model, pixels, clip), by_hand(prune(model, reducer), pixels, clip)
+    assert predicted(clip, "none") == pytest.approx(dense, rel=1e-4)
+    assert predicted(clip, reducer) == pytest.approx(pruned, rel=1e-4)
+    assert pruned != pytest.approx(dense, rel=1e-3), "what goes leaves a mark"
