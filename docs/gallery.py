@@ -1,9 +1,10 @@
-"""Makes the pictures of docs/looking.md anew, and the record behind its table: `make gallery`.
+"""Makes the pictures of docs/looking.md anew: `make gallery`.
 
 The committed ones show generated clips. Where ../shared/clips is there, `gallery/` (not committed)
 gets the same of real clips. The two screenshots need Playwright and a Chromium.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 REAL = ROOT.parent / "shared" / "clips"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CLIP = "demo-output/clips/rotating_clockwise/000.mp4"
 PORT = 7873
 
 
@@ -32,23 +34,21 @@ def visualize(*words: str) -> None:
 
 
 def generated(folder: Path) -> None:
-    """Pictures of one clip, and the record over 120 of them."""
-    clips = folder / "demo-output" / "clips"
-    write_clips(clips, per_class=40, seed=CLIP_SEED)
-    clip = str(clips / "rotating_clockwise" / "000.mp4")
+    """Pictures of one clip, which are named as whoever follows the docs would name it."""
+    os.chdir(folder)
+    write_clips("demo-output/clips", per_class=1, seed=CLIP_SEED)
     for name, reducers in (
         ("look-dropped", ("sta:r=32", "random:r=32")),
         ("look-merged", ("sta:r=16,fold=true",)),
     ):
-        visualize(clip, "--model", "demo", "--reducer", *reducers, "--output", str(folder / name))
-        shutil.copy(folder / name / "000.png", IMAGES / f"{name}.png")
-    scores = ("--scores", "--formats", "png", "--output", str(folder / "look-scores"))
-    visualize(clip, "--model", "demo", "--reducer", "sta:r=32,stages=1", *scores)
-    shutil.copy(folder / "look-scores" / "000.png", IMAGES / "look-scores.png")
-    shutil.copy(folder / "look-dropped" / "000.gif", IMAGES / "look-film.gif")
+        visualize(CLIP, "--model", "demo", "--reducer", *reducers, "--output", name)
+        shutil.copy(f"{name}/000.png", IMAGES / f"{name}.png")
+    scores = ("--scores", "--formats", "png", "--output", "look-scores")
+    visualize(CLIP, "--model", "demo", "--reducer", "sta:r=32,stages=1", *scores)
+    shutil.copy("look-scores/000.png", IMAGES / "look-scores.png")
 
 
-def screenshots(folder: Path, clip: Path) -> None:
+def screenshots(folder: Path) -> None:
     """The page that visualize writes, and the app with a clip in it."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
@@ -61,7 +61,7 @@ def screenshots(folder: Path, clip: Path) -> None:
         tab.wait_for_timeout(1000)
         tab.locator("article canvas").nth(1).hover(position={"x": 60, "y": 60})
         tab.screenshot(path=IMAGES / "look-page.png", full_page=True)
-        served(lambda: app(tab, clip))
+        served(lambda: app(tab, folder / CLIP))
         browser.close()
 
 
@@ -88,20 +88,24 @@ def served(then: Callable[[], Any]) -> None:
 def real(folder: Path) -> None:
     """The same of real clips; broken ones are named."""
     reducers = ("sta:r=32", "random:r=32", "sta:r=32,fold=true")
-    visualize(str(REAL), "--model", "demo", "--reducer", *reducers, "--output", str(folder))
+    visualize(
+        os.path.relpath(REAL), "--model", "demo", "--reducer", *reducers, "--output", str(folder)
+    )
 
 
 def shrink(path: Path) -> None:
     """Fewer colours: a picture of a few hundred kilobytes as good as before."""
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 def gallery() -> None:
     IMAGES.mkdir(exist_ok=True)
     with TemporaryDirectory() as place:
         generated(Path(place))
-        clip = Path(place) / "demo-output" / "clips" / "rotating_clockwise" / "000.mp4"
-        screenshots(Path(place), clip)
+        screenshots(Path(place))
+        os.chdir(ROOT)
     for name in ("look-dropped", "look-merged", "look-scores", "look-page", "app"):
         shrink(IMAGES / f"{name}.png")
     if REAL.is_dir():

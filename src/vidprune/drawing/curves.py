@@ -57,7 +57,8 @@ def _shares(axes: "Axes", rows: Sequence[ReducerSummary]) -> None:
         _line(axes, known, row.reducer, style_of)
     low = min((stage.at_random for row in rows for stage in row.stages), default=0)
     axes.plot([low, 100], [low, 100], color=INK, linewidth=0.7, dashes=(4, 2))
-    axes.annotate("at random", (low, low), xytext=(4, -10), textcoords="offset points", color=INK)
+    middle = (low + 100) / 2
+    axes.annotate("at random", (middle, middle), (-52, -10), textcoords="offset points", color=INK)
     axes.set_xlabel("tokens that are left, %")
     axes.set_ylabel("GradNorm that they hold, %")
     axes.invert_xaxis()
