@@ -1,13 +1,17 @@
 """Multiply-accumulates: a formula by hand for small models, the published table for the others."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import ViTConfig
 
+from tiny_checkpoints import CONFIGS, tiny
 from tiny_videomae import tiny_config, tiny_videomae
+from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.videomae_checkpoints import architecture
+from vidprune.backbones.videoswin_checkpoints import to_torchvision
 from vidprune.macs import costs, gmacs_per_view
 from vidprune.pruned import prune
 from vidprune.reducers.baselines import Random
@@ -111,3 +115,31 @@ def test_what_no_adapter_knows_and_what_does_not_fit_is_refused() -> None:
         costs(ViTConfig())
     with pytest.raises(ValueError, match="a group holds 16 tokens"):
         costs(tiny_config(), "sta:r=16")
+
+
+@pytest.mark.parametrize("head", [True, False], ids=["classifier", "encoder"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_folder_costs_what_its_model_costs(tmp_path: Path, family: str, head: bool) -> None:
+    tiny(family, head=head).save_pretrained(tmp_path)
+    config = configuration(tmp_path)
+    assert costs(config, "grid:r=1,stages=1") == costs(load(tmp_path), "grid:r=1,stages=1")
+    assert costs(config) == costs(load(tmp_path))
+
+
+def test_a_configuration_that_names_no_model_is_a_classifier_s() -> None:
+    config = CONFIGS["vjepa2"]()
+    assert config.architectures is None
+    assert costs(config) == costs(tiny("vjepa2"))
+    config.architectures = ["VJEPA2Something"]
+    assert costs(config) == costs(tiny("vjepa2"))
+    config.architectures = ["VJEPA2Model"]
+    assert costs(config) == costs(tiny("vjepa2", head=False))
+
+
+def test_an_original_file_has_the_head_that_its_configuration_says_nothing_of(
+    tmp_path: Path,
+) -> None:
+    torch.save(to_torchvision(tiny("videoswin").state_dict()), tmp_path / "swin.pth")
+    tiny("videoswin", head=False).save_pretrained(tmp_path)
+    file, config = tmp_path / "swin.pth", tmp_path / "config.json"
+    assert costs(configuration(file, config=config)) == costs(load(file, config=config))

@@ -63,8 +63,9 @@ class Costs:
 def costs(model: PreTrainedModel | PreTrainedConfig, reducer: Reducer | str | None = None) -> Costs:
     """What one clip's forward costs; nothing is computed and no weight is read.
 
-    `model`: a model, dense or pruned, or only the configuration of a classifier; `reducer`, or its
-    text, takes the place of the one that a pruned model has.
+    `model`: a model, dense or pruned, or only its configuration, whose `architectures` say whether
+    it has a head: it has one unless they name an encoder. `reducer`, or its text, takes the place
+    of the one that a pruned model has.
 
     Raises ValueError where the reducer does not fit, TypeError for a family without an adapter.
     """

@@ -1,5 +1,6 @@
 """A model as people have it (hub id, folder, original file, name) -> a model to run."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,14 @@ def _named(source: str | Path) -> str:
 
 
 def _configured(config: PreTrainedConfig | str | Path | None) -> PreTrainedConfig | None:
+    """A configuration of whatever model goes with it: of what it was saved with it says nothing."""
+    config = copy.deepcopy(_found(config))
+    if config is not None:
+        config.architectures = None
+    return config
+
+
+def _found(config: PreTrainedConfig | str | Path | None) -> PreTrainedConfig | None:
     if isinstance(config, dict):
         raise ValueError(
             "config is a dict; give a configuration of transformers, such as a VideoMAEConfig, or "

@@ -23,11 +23,6 @@ def model_class(model_type: str, *, head: bool) -> type[PreTrainedModel]:
     return found
 
 
-def says_encoder(config: PreTrainedConfig) -> bool:
-    """Whether a checkpoint says of itself that it has no head."""
-    return config.architectures == [FAMILIES[config.model_type].encoder]
-
-
 def check_family(source: str, model_type: object) -> None:
     """Raise CheckpointError for a `model_type` that is none of ours."""
     if model_type not in FAMILIES:

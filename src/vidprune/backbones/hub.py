@@ -11,15 +11,10 @@ from transformers.utils import cached_file
 
 from vidprune.backbones import normalisation
 from vidprune.backbones.architectures import ARCHITECTURES, with_random_weights
-from vidprune.backbones.families import (
-    check_family,
-    config_class,
-    model_class,
-    says_encoder,
-)
+from vidprune.backbones.families import check_family, config_class, model_class
 from vidprune.backbones.originals import fill, read_original
 from vidprune.backbones.refusals import CheckpointError, refuse
-from vidprune.backbones.registry import has_head
+from vidprune.backbones.registry import has_head, says_encoder
 from vidprune.backbones.resizing import is_learned, resized, stretch
 from vidprune.backbones.videomae_v2_hub import WEIGHTS, is_videomae_v2, to_videomae
 

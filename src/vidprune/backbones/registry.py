@@ -86,8 +86,20 @@ def has_head(model: PreTrainedModel) -> bool:
     )
 
 
-def shape_of(config: PreTrainedConfig, *, head: bool = True) -> Shape:
-    """What a configuration tells of its models, with a classifier's `head` or without.
+def says_encoder(config: PreTrainedConfig) -> bool:
+    """Whether a checkpoint says of itself that it has no head."""
+    return config.architectures == [FAMILIES[config.model_type].encoder]
+
+
+def promises_head(config: PreTrainedConfig) -> bool:
+    """Whether the model that a configuration was saved with gives logits. One that does not say
+    is a classifier; one of no classes has nothing to give them with (see `has_head`)."""
+    return config.num_labels > 0 and not says_encoder(config)
+
+
+def shape_of(config: PreTrainedConfig, *, head: bool | None = None) -> Shape:
+    """What a configuration tells of its models, with a classifier's `head` or without; None: as
+    it says itself (see `promises_head`).
 
     Raises TypeError where no adapter knows it.
     """
@@ -96,4 +108,5 @@ def shape_of(config: PreTrainedConfig, *, head: bool = True) -> Shape:
             f"config is of the family {config.model_type!r}, which no backbone adapter knows; "
             f"known families: {', '.join(FAMILIES)}; {STEPS}"
         )
+    head = promises_head(config) if head is None else head
     return FAMILIES[config.model_type].shape(config, head)
