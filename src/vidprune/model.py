@@ -59,11 +59,14 @@ def run(
     pixel_values: Tensor,
     clip_keys: Tensor | None = None,
 ) -> tuple[Tensor, Trace]:
-    """Logits (B, classes) and the trace of clips (B, T, 3, H, W); arguments as of `encode`."""
+    """Logits (B, classes) and the trace of clips (B, T, 3, H, W); arguments as of `encode`.
+
+    Without a head one vector per clip (B, C) stands for the logits.
+    """
     encoded = encode(backbone, reducer, stages, pixel_values, clip_keys)
     features = backbone.features(encoded.tokens)
     pooled = backbone.pool(features, pooling_weights(encoded.layout))
-    return backbone.classify(pooled), encoded.trace
+    return backbone.classify(pooled) if backbone.has_head else pooled, encoded.trace
 
 
 def encode(

@@ -166,3 +166,9 @@ def test_the_embedding_and_the_head_are_booked_apart(ticks: "count[int]") -> Non
 def test_a_model_that_was_never_pruned_is_a_mistake_of_ours() -> None:
     with pytest.raises(AssertionError, match="prune"):
         account(tiny_videomae(), clips(1))
+
+
+def test_a_model_without_a_head_spends_it_on_its_features() -> None:
+    spent = account(prune(tiny_videomae().videomae, Random(r=3)), clips(1))
+    assert set(spent) == set(KINDS)
+    assert 0 < spent["head"] < sum(spent.values())

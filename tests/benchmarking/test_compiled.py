@@ -7,7 +7,10 @@ import torch
 from transformers import PreTrainedModel
 
 import tiny_job
+from tiny_checkpoints import CONFIGS, clip_for, tiny
 from tiny_videomae import clips, tiny_videomae
+from vidprune.backbones.registry import adapt
+from vidprune.benchmarking import compiled
 from vidprune.benchmarking.compiled import MODES, forward_in
 from vidprune.pruned import prune
 
@@ -40,6 +43,30 @@ def test_eager_is_the_model_as_it_stands(model: PreTrainedModel, reducer: str | 
     with torch.inference_mode():
         found = forward_in(pruned, "eager", KEYS)(PIXELS)
         assert torch.equal(found, pruned(PIXELS, clip_keys=KEYS).logits)
+
+
+@pytest.mark.parametrize("mode", ["eager", "blocks"])
+@pytest.mark.parametrize("reducer", [None, "grid:r=1,stages=1"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_model_without_a_head_gives_its_features(
+    family: str, reducer: str | None, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = prune(tiny(family, head=False), reducer)
+    pixels = clip_for(pruned)
+    if mode == "blocks":
+        # What is compiled is tried below.
+        monkeypatch.setattr(compiled, "adapt", lambda model, compiled: adapt(model))
+    with torch.inference_mode():
+        found = forward_in(pruned, mode, KEYS[:1])(pixels)
+        assert torch.equal(found, pruned(pixels, clip_keys=KEYS[:1]).pooler_output)
+
+
+def test_a_classifier_of_no_classes_gives_its_features() -> None:
+    """As VideoMAE V2's on the hub is loaded."""
+    pruned = prune(tiny_videomae(num_hidden_layers=3, image_size=32, num_labels=0), "sta:r=1")
+    with torch.inference_mode():
+        found = forward_in(pruned, "eager", KEYS)(PIXELS)
+        assert torch.equal(found, pruned(PIXELS, clip_keys=KEYS).pooler_output)
 
 
 def test_keys_are_read_when_it_runs(model: PreTrainedModel) -> None:
@@ -75,3 +102,13 @@ def test_compiled_modes_say_the_same_and_read_the_keys(
             with torch._dynamo.config.patch(error_on_recompile=again):
                 assert torch.allclose(forward(PIXELS), wanted, rtol=1e-4, atol=1e-5)
             keys += 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "eager"])
+def test_compiled_modes_give_an_encoder_s_features(model: PreTrainedModel, mode: str) -> None:
+    pruned = prune(model.videomae, "sta:r=1")
+    with torch.inference_mode():
+        wanted = pruned(PIXELS, clip_keys=KEYS).pooler_output
+        found = forward_in(pruned, mode, KEYS)(PIXELS)
+        assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)

@@ -349,6 +349,43 @@ def test_each_model_is_compared_with_itself(job: Path, plain: None) -> None:
     assert near == {(0, "model"): False, (0, "small"): True, (1, "small"): False}
 
 
+# --- encoders without a head --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encoder(job: Path) -> str:
+    """The checkpoint of the job's model without its head."""
+    load(f"{job}/model", head=False).save_pretrained(job / "encoder")
+    return f"{job}/encoder"
+
+
+def test_encoders_are_timed(job: Path, encoder: str) -> None:
+    found = run(job, models=(encoder,), reducers=("sta:r=8", "tome:r=8"), alternatives=False)
+    wanted = ["none", "sta:r=8", "random:r=8", "tome:r=8"]
+    assert [row.setting.reducer for row in found.rows][:4] == wanted
+    for row in found.rows:
+        assert row.speed is not None
+        assert row.gmacs_dense == costs(load(encoder)).gmacs_per_view
+
+
+def test_a_rival_costs_what_the_encoder_costs_without_a_head(job: Path, encoder: str) -> None:
+    asked = plan(job, models=(encoder,))
+    for subject in subjects(asked, encoder):
+        config = configuration(encoder, frames=subject.frames, size=subject.size)
+        model = load(encoder, frames=subject.frames, size=subject.size)
+        assert costs(config, subject.reducer) == costs(model, subject.reducer)
+
+
+@pytest.mark.parametrize("as_the_smaller", [False, True])
+def test_an_encoder_over_videos_is_refused_before_anything_is_loaded(
+    job: Path, encoder: str, monkeypatch: Any, as_the_smaller: bool
+) -> None:
+    monkeypatch.setattr(module, "load", None)
+    asked: Any = {"smaller": encoder} if as_the_smaller else {"models": (encoder,)}
+    with pytest.raises(ValueError, match=r"encoder is an encoder without a head.*leave the videos"):
+        run(job, **asked, videos=videos(job))
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 

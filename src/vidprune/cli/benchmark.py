@@ -51,7 +51,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
 
 
 def _add_runs(verb: argparse.ArgumentParser) -> None:
-    group = verb.add_argument_group("runs", "every combination is timed")
+    group = verb.add_argument_group(
+        "runs", "every combination is timed, classifiers and encoders without a head alike"
+    )
     group.add_argument(
         "--batch-size",
         dest="batch_sizes",
@@ -80,7 +82,9 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
-    videos = verb.add_argument_group("videos", "also from files to logits, and nearness to dense")
+    videos = verb.add_argument_group(
+        "videos", "also from files to logits, and nearness to dense; for models with a head"
+    )
     videos.add_argument(
         "--video", dest="videos", nargs="+", default=(), metavar="VIDEO", help="files, folders"
     )

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.architectures import next_smaller
 from vidprune.backbones.checkpoints import configuration, load
-from vidprune.backbones.registry import shape_of
+from vidprune.backbones.registry import promises_head, shape_of
 from vidprune.benchmarking.budget import matched_frames, matched_reducer, matched_size
 from vidprune.benchmarking.compiled import MODES
 from vidprune.benchmarking.contest import Candidate, contest
@@ -35,9 +35,9 @@ class Plan:
     `reducers` with their r; `against`: rivals without, each given the r at which it costs what the
     reducer costs (see `matched_reducer`). `alternatives`: dense models of that cost, by fewer
     frames and by smaller frames, and the next smaller architecture (or `smaller`, a checkpoint).
-    `videos`: also from files to logits, at the largest batch size and in the first mode, with the
-    views of the preset `protocol` (None: what checkpoints record); `workers` as in
-    `Classifier.classify`.
+    `videos`: also from files to logits, which models need a head for, at the largest batch size
+    and in the first mode, with the views of the preset `protocol` (None: what checkpoints record);
+    `workers` as in `Classifier.classify`.
     """
 
     models: tuple[str, ...]
@@ -116,8 +116,21 @@ def subjects(plan: Plan, checkpoint: str) -> list[Subject]:
             found += [replace(dense, size=lower, matched=reducer)] if lower else []
     if plan.alternatives and (smaller := plan.smaller or next_smaller(checkpoint)):
         found.append(replace(dense, checkpoint=smaller))
+    if plan.videos:
+        _check_heads(plan, found)
     unique = {replace(subject, matched=None): subject for subject in reversed(found)}
     return [subject for subject in found if unique[replace(subject, matched=None)] is subject]
+
+
+def _check_heads(plan: Plan, found: Iterable[Subject]) -> None:
+    """Raise ValueError where one of the models has no classes to give videos."""
+    for checkpoint in dict.fromkeys(subject.checkpoint for subject in found):
+        if not promises_head(configuration(checkpoint, arch=_arch(plan, checkpoint))):
+            raise ValueError(
+                f"videos are classified, but {checkpoint} is an encoder without a head, which has "
+                "no classes to choose from; leave the videos out (speed is measured without "
+                "them), or give a classifier's checkpoint"
+            )
 
 
 def _arch(plan: Plan, checkpoint: str) -> str | None:
