@@ -69,7 +69,8 @@ def _of_one_level(shape: Shape, reducer: Reducer) -> tuple[Stage, ...]:
 
 def _check_carried(shape: Shape, reducer: Reducer, stage: Stage) -> None:
     """Every later block's attention, and what comes after the last, must take what a stage
-    leaves; and who asks for attention's weights needs attention over all tokens."""
+    leaves; and who asks for attention's weights needs attention over all tokens, as who asks for
+    attention in proportion to sizes needs attention that takes a bias."""
     needed = max(shape.pattern(block) for block in _attended_after(stage, shape.depth))
     if "attention" in reducer.needs:
         needed = max(needed, shape.pattern(stage.block))
@@ -77,6 +78,12 @@ def _check_carried(shape: Shape, reducer: Reducer, stage: Stage) -> None:
         raise ValueError(
             f"{describe(reducer)} does not fit this model, which {_NEEDED[needed]} (its stage "
             f"{stage.place.value} block {stage.block} would leave others)"
+        )
+    if shape.fills and "proportional_attention" in reducer.needs:
+        raise ValueError(
+            f"{describe(reducer)} does not fit this model, which attends in windows whose places "
+            "must all be filled alike, so that a token cannot count by its size; leave "
+            "proportional_attention out"
         )
 
 

@@ -67,6 +67,12 @@ class Shape(Protocol):
         """How many tokens of its own the model puts before those of the grid."""
         ...
 
+    @property
+    def fills(self) -> bool:
+        """Whether attention works on whole grids, so that `layout.source` must be known, and
+        a token cannot be attended to in proportion to its size."""
+        ...
+
     def pattern(self, block: int) -> Pattern:
         """How regular the tokens must be that attention in a block is given, or, of block
         `depth`, those that `features` is given."""
@@ -117,11 +123,6 @@ class Backbone(Shape, Protocol):
     parameter and changes none. Run in turn with nothing dropped, its parts are the model's own
     forward, bit for bit. Tokens are (B, P + N, C): the model's own P before those of the grid.
     """
-
-    @property
-    def fills(self) -> bool:
-        """Whether attention works on whole grids, so that `layout.source` must be known."""
-        ...
 
     def places(self, device: torch.device) -> Tensor | None:
         """The place (time-major) of each token as `embed` gives them, (N,) int64; None where

@@ -36,6 +36,7 @@ class VideoSwinShape:
     config: Any
     has_head: bool = True
     prefix: ClassVar[int] = 0
+    fills: ClassVar[bool] = True
 
     @property
     def depth(self) -> int:
@@ -190,7 +191,6 @@ class VideoSwinBackbone(VideoSwinShape):
 
     model: Any = None
     compiled: bool = False
-    fills: ClassVar[bool] = True
 
     @property
     def encoder(self) -> Any:

@@ -28,6 +28,7 @@ class ViTShape(ABC):
     config: Any
     has_head: bool = True
     prefix: ClassVar[int] = 0
+    fills: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -129,7 +130,6 @@ class ViTBackbone(ViTShape):
 
     model: Any = None
     compiled: bool = False
-    fills: ClassVar[bool] = False
     attend_half: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
     feed_forward_half: ClassVar[Callable[..., Tensor]]
 
