@@ -1,10 +1,14 @@
 """Original files of other models than VideoMAE's classifiers; those are in test_checkpoints.py."""
 
 import json
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import VideoMAEModel
 
 from tiny_checkpoints import CONFIGS, answer, clip_for, tiny
@@ -40,6 +44,75 @@ def test_a_tensor_that_videoswin_lost_is_named_as_in_the_file(tmp_path: Path) ->
         CheckpointError, match=r"1 tensors are missing: features\.2\.0\.norm1\.bias"
     ):
         load(tmp_path / "swin.pth", config=CONFIGS["videoswin"]())
+
+
+TABLE = "blocks.0.attn.relative_position_bias_table"
+# By layout: how to get there from our names, and what a damaged file lost.
+LOST = [
+    (to_torchvision, "features.0.0.attn.relative_position_bias_table"),
+    (to_torchvision, "patch_embed.proj.weight"),
+    (to_torchvision, "norm.weight"),
+    (to_mmaction, f"backbone.layers.0.{TABLE}"),
+    (to_mmaction, "backbone.patch_embed.proj.weight"),
+    (to_mmaction, "backbone.norm.bias"),
+    (partial(to_mmaction, norm="norm1"), f"backbone.layers.0.{TABLE}"),
+    (partial(to_mmaction, norm="norm1"), "backbone.norm1.weight"),
+    (partial(to_mmaction, norm="norm1"), "backbone.norm1.bias"),
+]
+
+
+@pytest.mark.parametrize(("layout", "lost"), LOST)
+def test_whatever_one_tensor_videoswin_lost_it_is_named(
+    tmp_path: Path, layout: Any, lost: str
+) -> None:
+    state = layout(tiny("videoswin").state_dict())
+    del state[lost]
+    torch.save(state, tmp_path / "swin.pth")
+    with pytest.raises(CheckpointError, match=f"1 tensors are missing: {re.escape(lost)}; check"):
+        load(tmp_path / "swin.pth", config=CONFIGS["videoswin"]())
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_videoswin_of_mmaction_since_1_0_may_have_any_number_of_levels(
+    tmp_path: Path, levels: int
+) -> None:
+    shape = {"depths": (1,) * levels, "num_heads": (2,) * levels}
+    model = tiny("videoswin", **shape)
+    state = to_mmaction(model.state_dict(), norm=f"norm{levels - 1}", window=(2, 4, 4))
+    torch.save({"state_dict": state}, tmp_path / "swin.pth")
+    loaded = load(tmp_path / "swin.pth", config=model.config)
+    assert torch.equal(answer(loaded, clip_for(model)), answer(model, clip_for(model)))
+
+
+IMAGES = torch.zeros(12, 3, 4, 4)
+NO_VIDEOSWIN: list[tuple[dict[str, Tensor], str]] = [
+    (
+        to_torchvision(tiny("videoswin").state_dict()) | {"patch_embed.proj.weight": IMAGES},
+        "for images",
+    ),
+    ({"features.0.0.weight": IMAGES, f"features.1.{TABLE[7:]}": torch.zeros(1)}, "for images"),
+    ({"patch_embed.proj.weight": IMAGES, f"layers.0.{TABLE}": torch.zeros(1)}, "for images"),
+    ({f"layers.0.{TABLE}": torch.zeros(1)}, "Swin backbone alone"),
+    (dict(tiny("videoswin").state_dict()), "names of vidprune's own VideoSwin"),
+    ({"conv1.weight": torch.zeros(1)}, "not a VideoSwin classifier: neither.*such as conv1.weight"),
+]
+
+
+@pytest.mark.parametrize(("state", "said"), NO_VIDEOSWIN, ids=lambda value: str(value)[2:30])
+def test_what_is_to_be_a_videoswin_and_is_none_is_told_so(
+    tmp_path: Path, state: dict[str, Tensor], said: str
+) -> None:
+    torch.save(state, tmp_path / "swin.pth")
+    for asked in ({"arch": "swin3d_t"}, {"config": CONFIGS["videoswin"]()}):
+        with pytest.raises(CheckpointError, match=said) as error:
+            load(tmp_path / "swin.pth", **asked)
+        assert "VideoMAE" not in str(error.value)
+
+
+def test_original_files_of_other_families_are_not_read(tmp_path: Path) -> None:
+    torch.save({"embeddings.cls_token": torch.zeros(1)}, tmp_path / "vivit.pth")
+    with pytest.raises(CheckpointError, match=r"'vivit', but those are read of the families 'vid"):
+        load(tmp_path / "vivit.pth", arch="vivit_b_16x2")
 
 
 def test_the_family_of_file_and_architecture_must_be_one(tmp_path: Path) -> None:

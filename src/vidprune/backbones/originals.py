@@ -28,7 +28,6 @@ class Naming(NamedTuple):
     """How files of a family name tensors: both maps to transformers' names and back, the
     beginnings of what belongs to the head, and the endings of what is computed and not loaded."""
 
-    family: str
     to_ours: Callable[[State], dict[str, Tensor]]
     to_theirs: Callable[[State], dict[str, Tensor]]
     head: tuple[str, ...]
@@ -37,27 +36,22 @@ class Naming(NamedTuple):
 
 _INDEX = ("relative_position_index",)
 _VIDEOMAE = Naming(
-    "videomae",
     videomae_checkpoints.to_hugging_face,
     videomae_checkpoints.to_original,
     ("fc_norm.", "head."),
 )
 _TORCHVISION = Naming(
-    "videoswin",
     videoswin_checkpoints.to_ours,
     videoswin_checkpoints.to_torchvision,
     ("head.",),
     _INDEX,
 )
 _MMACTION = Naming(
-    "videoswin",
     videoswin_checkpoints.to_ours,
     videoswin_checkpoints.to_mmaction,
     ("cls_head.",),
     _INDEX,
 )
-# As mmaction2 names them since 1.0.
-_MMACTION_1 = _MMACTION._replace(to_theirs=partial(videoswin_checkpoints.to_mmaction, norm="norm3"))
 
 
 def read_original(path: Path) -> dict[str, Tensor]:
@@ -110,13 +104,7 @@ def from_original(
     `head=False` leaves the head out. Raises CheckpointError where the file does not fit `config`.
     """
     state = read_original(path)
-    naming = _naming(state)
-    ours = naming.to_ours(state)
-    if naming.family != config.model_type:
-        raise CheckpointError(
-            f"{path} is an original checkpoint of the family {naming.family!r}, but arch or config "
-            f"is of the family {config.model_type!r}; give one of its own"
-        )
+    ours = _naming(state, config.model_type, str(path)).to_ours(state)
     config = resized(config, frames=frames, size=size)
     if "classifier.weight" in ours:
         config.num_labels = ours["classifier.weight"].shape[0]
@@ -130,7 +118,7 @@ def fill(model: PreTrainedModel, state: State, source: str) -> None:
 
     Raises CheckpointError that names, as the file does, what does not fit.
     """
-    naming = _naming(state)
+    naming = _naming(state, model.config.model_type, source)
     bare = known_class(model) in ENCODERS
     prefix = f"{model.base_model_prefix}." if bare else ""
     shapes = {prefix + name: tensor.to("meta") for name, tensor in model.state_dict().items()}
@@ -145,12 +133,40 @@ def fill(model: PreTrainedModel, state: State, source: str) -> None:
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in ours.items()})
 
 
-def _naming(state: State) -> Naming:
-    if not videoswin_checkpoints.is_videoswin(state):
+def _naming(state: State, family: str, source: str) -> Naming:
+    """How a file names tensors that is to be of a family: whether it is, `to_ours` finds out.
+
+    Raises CheckpointError where it is plainly of another, or files of that family are not read.
+    """
+    found = _family_of(state)
+    if found not in (None, family):
+        raise CheckpointError(
+            f"{source} is an original checkpoint of the family {found!r}, but arch or config "
+            f"is of the family {family!r}; give one of its own"
+        )
+    if family == "videomae":
         return _VIDEOMAE
-    if "backbone.patch_embed.proj.weight" not in state:
+    if family == "videoswin":
+        return _videoswin(state)
+    raise CheckpointError(
+        f"{source} is to be an original checkpoint of the family {family!r}, but those are read of "
+        "the families 'videomae' and 'videoswin' alone; give a Hugging Face folder or id"
+    )
+
+
+def _family_of(state: State) -> str | None:
+    """None where a file has the blocks of neither."""
+    if videoswin_checkpoints.is_videoswin(state):
+        return "videoswin"
+    return "videomae" if "blocks.0.attn.qkv.weight" in state else None
+
+
+def _videoswin(state: State) -> Naming:
+    if videoswin_checkpoints.is_torchvision(state):
         return _TORCHVISION
-    return _MMACTION_1 if "backbone.norm3.weight" in state else _MMACTION
+    # mmaction2's since 1.0 is named after its stage.
+    norm = videoswin_checkpoints.last_norm(state)
+    return _MMACTION._replace(to_theirs=partial(videoswin_checkpoints.to_mmaction, norm=norm))
 
 
 def _read(path: Path) -> object:

@@ -50,6 +50,10 @@ _PARTS = [
     ("mlp.fc2", "mlp.3", "mlp.fc2"),
 ]
 _MOST_STAGES = 8
+# How names of blocks begin in the layouts that are read: torchvision's, the original's.
+_BLOCKS = ("features.", "backbone.layers.")
+# What patches are projected by, there, in a backbone alone, and in torchvision's Swin for images.
+_PATCHES = ("patch_embed.proj.weight", "backbone.patch_embed.proj.weight", "features.0.0.weight")
 _GIVE_OURS = "give the state dict of a VideoSwinForVideoClassification"
 
 
@@ -136,17 +140,33 @@ def architecture(name: str, *, num_labels: int | None = None) -> VideoSwinConfig
 
 def is_videoswin(state: Mapping[str, Tensor]) -> bool:
     """Whether names and shapes are those of a VideoSwin in torchvision's, the original's or
-    mmaction2's layout.
+    mmaction2's layout, with whatever it lacks.
 
     Swin for images has the same names; its patches have no time.
     """
-    return any(
-        name in state and state[name].dim() == 5 and table in state
-        for name, table in (
-            ("patch_embed.proj.weight", f"features.0.0.{_TABLE}"),
-            ("backbone.patch_embed.proj.weight", f"backbone.layers.0.blocks.0.{_TABLE}"),
-        )
-    )
+    return any(_has_table(state, blocks) for blocks in _BLOCKS) and not _is_of_images(state)
+
+
+def is_torchvision(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names of a VideoSwin are those of torchvision's layout."""
+    return _has_table(state, "features.")
+
+
+def last_norm(state: Mapping[str, Tensor]) -> str:
+    """What the norm after the last stage is called in the original's or mmaction2's layout."""
+    of_stages = (f"norm{stage}" for stage in range(_MOST_STAGES))
+    begins = {name.rpartition(".")[0] for name in state}
+    norms = [norm for norm in of_stages if f"backbone.{norm}" in begins]
+    return norms[-1] if norms else "norm"
+
+
+def _has_table(state: Mapping[str, Tensor], blocks: str) -> bool:
+    """Whether a block has relative positions, of blocks whose names begin so."""
+    return any(name.startswith(blocks) and name.endswith(_TABLE) for name in state)
+
+
+def _is_of_images(state: Mapping[str, Tensor]) -> bool:
+    return any(name in state and state[name].dim() == 4 for name in _PATCHES)
 
 
 def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,11 +182,7 @@ def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _layout_of(state: Mapping[str, Tensor]) -> _Layout:
-    if "patch_embed.proj.weight" in state:
-        return _TORCHVISION
-    of_stages = (f"norm{stage}" for stage in range(_MOST_STAGES))
-    norms = [norm for norm in of_stages if f"backbone.{norm}.weight" in state]
-    return _original(norms[-1] if norms else "norm")
+    return _TORCHVISION if is_torchvision(state) else _original(last_norm(state))
 
 
 def to_torchvision(
@@ -226,13 +242,13 @@ def _what_it_is(state: Mapping[str, Tensor]) -> str:
             "the checkpoint has the names of vidprune's own VideoSwin; give the folder that holds "
             "it together with its config.json"
         )
-    if f"layers.0.blocks.0.{_TABLE}" in state:
+    if _is_of_images(state):
+        return "the checkpoint is a Swin for images: its patches have no time; give a VideoSwin's"
+    if _has_table(state, "layers."):
         return (
             "the checkpoint is a Swin backbone alone (it has layers..., not backbone.layers...), "
             "which has no classifier; give a recogniser's checkpoint"
         )
-    if f"features.0.0.{_TABLE}" in state or f"backbone.layers.0.blocks.0.{_TABLE}" in state:
-        return "the checkpoint is a Swin for images: its patches have no time; give a VideoSwin's"
     return (
         "the checkpoint is not a VideoSwin classifier: neither torchvision's "
         f"features.0.0.{_TABLE} nor mmaction2's backbone.layers.0.blocks.0.{_TABLE} is there, and "
