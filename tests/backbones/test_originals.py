@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import VideoMAEModel
+from transformers import PreTrainedConfig, VideoMAEModel
 
 from tiny_checkpoints import CONFIGS, answer, clip_for, tiny
 from tiny_videomae import clips, original_layout, tiny_config, tiny_videomae
@@ -122,6 +122,48 @@ def test_the_family_of_file_and_architecture_must_be_one(tmp_path: Path) -> None
     torch.save(to_torchvision(tiny("videoswin").state_dict()), tmp_path / "swin.pth")
     with pytest.raises(CheckpointError, match=r"of the family 'videoswin', but.*'videomae'"):
         load(tmp_path / "swin.pth", arch="vit_small_patch16_224")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64], ids=str)
+@pytest.mark.parametrize("family", ["videomae", "videoswin"])
+def test_weights_that_are_no_floats_are_named(
+    tmp_path: Path, family: str, dtype: torch.dtype
+) -> None:
+    name = {"videomae": "blocks.0.attn.qkv.weight", "videoswin": "features.0.0.attn.qkv.weight"}
+    state, config = original(family)
+    state[name[family]] = state[name[family]].to(dtype)
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(
+        CheckpointError, match=rf"1 tensors .*not of floating.*: {name[family]} {dtype}; give"
+    ):
+        load(tmp_path / "model.pth", config=config)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_floats_of_other_precision_are_taken(tmp_path: Path, dtype: torch.dtype) -> None:
+    state, config = original("videoswin")
+    torch.save({name: tensor.to(dtype) for name, tensor in state.items()}, tmp_path / "model.pth")
+    loaded = load(tmp_path / "model.pth", config=config)
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+@pytest.mark.parametrize("family", ["videomae", "videoswin"])
+def test_tensors_without_plain_values_are_named(tmp_path: Path, family: str, kind: str) -> None:
+    name = {"videomae": "blocks.0.attn.qkv.weight", "videoswin": "head.weight"}[family]
+    state, config = original(family)
+    plain = state[name]
+    state[name] = plain.to_sparse() if kind == "sparse" else plain.to("meta")
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=rf"1 tensors without plain.*: {name} \(.*{kind}"):
+        load(tmp_path / "model.pth", config=config)
+
+
+def original(family: str) -> tuple[dict[str, Tensor], PreTrainedConfig]:
+    """A state dict of the authors' and the configuration that goes with it."""
+    if family == "videomae":
+        return dict(original_layout(tiny_videomae())), tiny_config()
+    return to_torchvision(tiny("videoswin").state_dict()), CONFIGS["videoswin"]()
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones import videomae_checkpoints, videoswin_checkpoints
 from vidprune.backbones.architectures import ARCHITECTURES, architecture, with_random_weights
-from vidprune.backbones.refusals import CheckpointError, check_fits
+from vidprune.backbones.refusals import CheckpointError, check_fits, check_plain
 from vidprune.backbones.registry import ENCODERS, known_class
 from vidprune.backbones.resizing import resized
 from vidprune.backbones.videomae_checkpoints import with_original_epsilon
@@ -58,7 +58,8 @@ def read_original(path: Path) -> dict[str, Tensor]:
     """The state dict of a `.pth` or `.safetensors` file: under `module`, `model`, `state_dict`, or
     bare; a `module.` or `model.` before every name is taken off.
 
-    Nothing in the file is executed. Raises CheckpointError where it holds no tensors by name.
+    Nothing in the file is executed. Raises CheckpointError where it holds no tensors by name, or
+    such as are sparse or on the meta device.
     """
     state = _read(path)
     for wrapper in _WRAPPERS:
@@ -72,6 +73,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    check_plain(str(path), state)
     return dict(state)
 
 

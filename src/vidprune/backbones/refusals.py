@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -10,7 +11,9 @@ class CheckpointError(RuntimeError):
 
 
 def check_fits(source: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless names and shapes are the same."""
+    """Raise CheckpointError unless names and shapes are the same, and floats are floats: others
+    would be copied into them with no sign of it."""
+    _check_floats(source, given, wanted)
     mismatched = [
         f"{name} {tuple(given[name].shape)} where the architecture has {tuple(wanted[name].shape)}"
         for name in wanted
@@ -18,6 +21,34 @@ def check_fits(source: str, given: Mapping[str, Tensor], wanted: Mapping[str, Te
     ]
     missing, unexpected = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     refuse(source, missing, unexpected, mismatched)
+
+
+def _check_floats(source: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for a tensor of integers or complex numbers where floats belong."""
+    other = [
+        f"{name} {tensor.dtype}"
+        for name, tensor in given.items()
+        if name in wanted and wanted[name].is_floating_point() and not tensor.is_floating_point()
+    ]
+    if other:
+        raise CheckpointError(
+            f"{source} holds {len(other)} tensors that are not of floating-point numbers, as "
+            f"weights are: {_some(other)}; give a checkpoint that is not quantised"
+        )
+
+
+def check_plain(source: str, state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for a tensor whose values are not all there, one by one."""
+    other = [
+        f"{name} ({'meta' if tensor.is_meta else tensor.layout})"
+        for name, tensor in state.items()
+        if tensor.is_meta or tensor.layout is not torch.strided
+    ]
+    if other:
+        raise CheckpointError(
+            f"{source} holds {len(other)} tensors without plain values, being sparse or on the "
+            f"meta device: {_some(other)}; save it with dense tensors on the CPU"
+        )
 
 
 def refuse(
