@@ -17,6 +17,7 @@ from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.families import model_class
 from vidprune.backbones.refusals import CheckpointError
 from vidprune.backbones.registry import FAMILIES
+from vidprune.pruned import prune
 
 
 def assert_same(model: Any, other: Any) -> None:
@@ -188,6 +189,27 @@ def test_videomae_v2_without_its_norm_is_an_encoder(tmp_path: Path) -> None:
     assert torch.equal(encoder(clips(1)).last_hidden_state, wanted)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("reducer", [None, "sta:r=1"])
+def test_videomae_v2_s_norm_counts_as_the_head_s(tmp_path: Path, reducer: str | None) -> None:
+    """The features of both differ by it and by nothing else."""
+    folder = v2_folder(tmp_path)
+    whole, bare = (prune(load(folder, head=head), reducer) for head in (None, False))
+    normed, plain = (model(clips(2)) for model in (whole, bare))
+    assert torch.equal(normed.last_hidden_state, plain.last_hidden_state)
+    assert torch.equal(normed.pooler_output, whole.fc_norm(plain.pooler_output))
+    assert not torch.allclose(normed.pooler_output, plain.pooler_output, atol=0.1)
+
+
+# Of heads of 8 channels, as JSON may write it.
+@pytest.mark.parametrize("scale", [None, 0, 8**-0.5, 0.353553])
+def test_the_scale_that_videomae_v2_has_anyway_may_be_written_down(
+    tmp_path: Path, scale: float | None
+) -> None:
+    changed = answer(load(v2_folder(tmp_path, qk_scale=scale)), clips(1))
+    assert torch.equal(changed, answer(load(v2_folder(tmp_path)), clips(1)))
+
+
 def test_videomae_v2_takes_other_clips(tmp_path: Path) -> None:
     model = load(v2_folder(tmp_path), frames=8, size=96)
     assert answer(model, clips(1, frames=8, size=96)).shape == (1, 24)
@@ -204,6 +226,8 @@ def test_the_ratio_of_vit_g_is_rounded(tmp_path: Path) -> None:
     [
         ({"cos_attn": True}, "cos_attn=True, a variant of VideoMAE V2"),
         ({"init_values": 0.1}, "init_values=0.1"),
+        ({"qk_scale": 0.5}, "qk_scale=0.5, a variant of VideoMAE V2"),
+        ({"qk_scale": "large"}, "qk_scale='large', a variant of VideoMAE V2"),
         ({"change": lambda s: s.pop("model.fc_norm.bias")}, "missing: fc_norm.bias"),
         ({"change": lambda s: s.pop("model.blocks.1.attn.q_bias")}, "blocks.1.attn.q_bias"),
         (

@@ -43,8 +43,10 @@ def load(
     `config` is a configuration or the path of its JSON file. `frames` and `size` (pixels) ask for
     another clip than the checkpoint was trained on; position tables are stretched over (time, row,
     column), or, with `positions="recompute"` and where they can be computed, computed anew.
-    `labels` names the classes. `head=False` leaves the head out, `head=True` insists on one; None
-    takes what the checkpoint says it is.
+    `labels` names the classes. `head=False` gives the bare encoder, `head=True` insists on a head;
+    None takes what the checkpoint says it is. (A VideoMAE norms its mean by `fc_norm`, which counts
+    as the head's. VideoMAE V2 on the hub has that norm and no head: None gives its features normed,
+    as its authors do, `head=False` the mean of the bare encoder's tokens.)
 
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.

@@ -4,13 +4,15 @@
 vidprune does not run. Their config.json has `model_type` VideoMAEv2_..., and the shape under
 `model_config`; their weights are a `model.safetensors` with the names of the original code under
 `model.`, and no head: features are the mean of the tokens, normed by `fc_norm`. That is
-transformers' VideoMAE with no labels, whose "logits" are then those features.
+transformers' VideoMAE with no labels, whose "logits" are then those features. Asked for without a
+head it is the bare encoder, and `fc_norm`, which transformers has in the classifier, is left out.
 
 config.json of Base is known word for word. It is assumed, and not tried on the published files,
 that those of its siblings differ in numbers only, and that weights have the names that the authors'
 code for fine-tuning gives them. Where they have others, they are refused by name.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,16 +40,15 @@ def to_videomae(record: Mapping[str, Any], source: str) -> VideoMAEConfig:
     """
     shape = record["model_config"]
     if unknown := [name for name in _UNKNOWN if shape.get(name)]:
-        raise CheckpointError(
-            f"{source} has {unknown[0]}={shape[unknown[0]]!r}, a variant of VideoMAE V2 that "
-            "cannot be loaded; give a checkpoint without it"
-        )
+        raise _variant(source, shape, unknown[0])
     needed = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
     if missing := [name for name in needed if name not in shape]:
         raise CheckpointError(
             f"{source} is of VideoMAE V2's layout, but its model_config lacks {missing[0]}; give "
             "the config.json that was published with the weights"
         )
+    if not _is_scaled_by_width(shape):
+        raise _variant(source, shape, "qk_scale")
     return VideoMAEConfig(
         image_size=shape["img_size"],
         patch_size=shape["patch_size"],
@@ -64,3 +65,20 @@ def to_videomae(record: Mapping[str, Any], source: str) -> VideoMAEConfig:
         use_mean_pooling=shape.get("use_mean_pooling", True),
         num_labels=shape.get("num_classes", 0),
     )
+
+
+def _variant(source: str, shape: Mapping[str, Any], name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{source} has {name}={shape[name]!r}, a variant of VideoMAE V2 that cannot be loaded; "
+        "give a checkpoint without it"
+    )
+
+
+def _is_scaled_by_width(shape: Mapping[str, Any]) -> bool:
+    """Whether attention's logits are scaled as transformers does: by the root of a head's width,
+    which the original code does for a `qk_scale` of None or 0 as well."""
+    scale = shape.get("qk_scale")
+    if not scale:
+        return True
+    width = shape["embed_dim"] // shape["num_heads"]
+    return isinstance(scale, int | float) and math.isclose(scale, width**-0.5, rel_tol=1e-5)
