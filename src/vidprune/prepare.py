@@ -1,6 +1,5 @@
 """From what a user names to the model and the protocol that a command runs."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def load_model(
     model = load(
         source,
         arch=arch,
-        config=None if config is None else _config_file(config),
+        config=config,
         frames=options.frames,
         size=options.size,
         positions=positions,
@@ -74,21 +73,6 @@ def load_model(
         if len(names) == model.config.num_labels:
             name_classes(model, names)
     return model
-
-
-def _config_file(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"config={str(path)!r} is no file; give a model's config.json")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(
-            f"config={str(path)!r} is not the JSON object of a model's configuration, as a "
-            "checkpoint's config.json holds it; give such a file"
-        )
-    return path
 
 
 def protocol_for(model: PreTrainedModel, options: ViewOptions) -> Protocol:

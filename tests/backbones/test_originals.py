@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, VideoMAEModel
 
 from tiny_checkpoints import CONFIGS, answer, clip_for, tiny
 from tiny_videomae import clips, original_layout, tiny_config, tiny_videomae
-from vidprune.backbones.checkpoints import load
+from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.refusals import CheckpointError
 from vidprune.backbones.videoswin_checkpoints import to_mmaction, to_torchvision
 
@@ -201,3 +201,18 @@ def test_the_config_of_a_file_decides_by_its_model_type(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match=r"of the family 'bert'; the families that can be"):
         load(tmp_path / "swin.pth", config=tmp_path / "config.json")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": ["videoswin"]}))
+    with pytest.raises(CheckpointError, match=r"of the family \['videoswin'\]; the families"):
+        load(tmp_path / "swin.pth", config=tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x80"])
+@pytest.mark.parametrize("take", [load, configuration])
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, take: Any, content: str) -> None:
+    torch.save(original_layout(tiny_videomae()), tmp_path / "vit.pth")
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"config=.*config\.json' is not the JSON object of a"):
+        take(tmp_path / "vit.pth", config=tmp_path / "config.json")
+    for none in (tmp_path, tmp_path / "no.json"):
+        with pytest.raises(FileNotFoundError, match=r"config=.* is no file; give a model's"):
+            take(tmp_path / "vit.pth", config=str(none))

@@ -95,6 +95,10 @@ def test_a_stretched_model_has_one_dtype(tmp_path: Path, dtype: torch.dtype) -> 
         ("vjepa2", {"frames": 0}, "frames=0 must be a positive multiple of 2"),
         ("timesformer", {"frames": -1}, "frames=-1 must be a positive multiple of 1"),
         ("videoswin", {"size": 0}, "size=0 must be a positive multiple of 1"),
+        ("videoswin", {"frames": True}, "frames=True must be a positive multiple of 1"),
+        ("videoswin", {"size": True}, "size=True must be a positive multiple of 1"),
+        ("videoswin", {"size": 32.0}, "size=32.0 must be a positive multiple of 1"),
+        ("timesformer", {"frames": True}, "frames=True must be a positive multiple of 1"),
     ],
 )
 def test_clips_that_the_model_cannot_take_are_refused(

@@ -397,7 +397,29 @@ def test_dropped_paths() -> None:
     ("changes", "message"),
     [
         ({"window_size": (7, 7)}, "must be three sides"),
+        ({"window_size": 7}, "window_size=7 must be three sides"),
+        ({"window_size": "abc"}, "must be three sides"),
+        ({"window_size": (2.5, 4, 4)}, "must be three sides"),
         ({"patch_size": (0, 4, 4)}, "must be three sides"),
+        ({"patch_size": 4}, "patch_size=4 must be three sides"),
+        ({"depths": 2}, "depths=2 must list the blocks of each stage"),
+        ({"depths": (2, 0)}, "1 or more in each"),
+        ({"depths": (-1, 2)}, "1 or more in each"),
+        ({"depths": (2, True)}, "1 or more in each"),
+        ({"depths": (), "num_heads": ()}, "must have one entry per stage"),
+        ({"num_heads": (0, 3)}, r"num_heads=\(0, 3\) must list the heads of each stage"),
+        ({"num_heads": (2, -3)}, "must list the heads of each stage"),
+        ({"image_size": 0}, "image_size=0 must be the side of a square"),
+        ({"image_size": (32,)}, "or height and width"),
+        ({"image_size": (32, 0)}, "or height and width"),
+        ({"image_size": "224"}, "image_size='224' must be the side"),
+        ({"image_size": 22.5}, "image_size=22.5 must be the side"),
+        ({"num_frames": 0}, "num_frames=0 must be a whole number"),
+        ({"embed_dim": "12"}, "embed_dim='12' must be a whole number"),
+        ({"num_channels": 0}, "num_channels=0 must be a whole number"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 must be a number from 0 to less than 1"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate=-0.1 must be a number from 0"),
+        ({"drop_path_rate": "0.1"}, "drop_path_rate='0.1' must be a number from 0"),
         ({"depths": (2, 2, 2)}, "one entry per stage"),
         ({"num_heads": (2, 5)}, "24 channels of stage 1 do not divide into 5 heads"),
     ],
@@ -405,6 +427,13 @@ def test_dropped_paths() -> None:
 def test_configurations_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VideoSwinConfig(**TINY | changes)
+
+
+def test_configurations_from_json_have_lists() -> None:
+    lists = {name: list(value) for name, value in TINY.items() if isinstance(value, tuple)}
+    config = VideoSwinConfig(**TINY | lists | {"image_size": [24, 32], "drop_path_rate": 0})
+    assert (config.depths, config.window_size) == ((2, 2), (2, 3, 3))
+    assert level_grids(config) == level_grids(VideoSwinConfig(**TINY | {"image_size": (24, 32)}))
 
 
 # Graphs.

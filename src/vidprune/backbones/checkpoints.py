@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -123,14 +124,29 @@ def _found(config: PreTrainedConfig | str | Path | None) -> PreTrainedConfig | N
             "the path of its JSON file"
         )
     if isinstance(config, str | Path):
-        record = json.loads(Path(config).read_text(encoding="utf-8"))
-        return config_from({"model_type": "videomae"} | record, str(config))
+        return config_from({"model_type": "videomae"} | _record_of(Path(config)), str(config))
     if config is not None and config.model_type not in FAMILIES:
         raise ValueError(
             f"config is of the family {config.model_type!r}, which cannot be loaded; give one of "
             f"{', '.join(FAMILIES)}"
         )
     return config
+
+
+def _record_of(path: Path) -> dict[str, Any]:
+    """What a configuration's file holds."""
+    if not path.is_file():
+        raise FileNotFoundError(f"config={str(path)!r} is no file; give a model's config.json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"config={str(path)!r} is not the JSON object of a model's configuration, as a "
+            "checkpoint's config.json holds it; give such a file"
+        )
+    return found
 
 
 def _misplaced(source: str, path: Path) -> Exception:

@@ -25,7 +25,7 @@ def model_class(model_type: str, *, head: bool) -> type[PreTrainedModel]:
 
 def check_family(source: str, model_type: object) -> None:
     """Raise CheckpointError for a `model_type` that is none of ours."""
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"{source!r} is a checkpoint of the family {model_type!r}; the families that can be "
             f"loaded are: {', '.join(FAMILIES)}; {STEPS}"

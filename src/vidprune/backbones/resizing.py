@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from math import lcm
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -97,9 +98,10 @@ def _sides(config: PreTrainedConfig) -> list[int]:
 
 
 def _checked(name: str, value: int, step: int) -> int:
-    if value < step or value % step:
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or value < step or value % step:
         raise ValueError(
-            f"{name}={value} must be a positive multiple of {step}, the model's "
+            f"{name}={value!r} must be a positive multiple of {step}, the model's "
             f"{'tubelet' if name == 'frames' else 'patch'} size"
         )
     return value

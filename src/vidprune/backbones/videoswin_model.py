@@ -6,7 +6,8 @@ a `TokenGrid` beside them says how they lie.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from numbers import Integral, Real
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class VideoSwinConfig(PreTrainedConfig):
     doubles from stage to stage. `patch_size` and `window_size` are (frames, rows, columns).
     `drop_path_rate` is that of the last block; it rises to it linearly.
 
-    Raises ValueError where the entries do not fit together.
+    Raises ValueError where an entry cannot be, or the entries do not fit together.
     """
 
     model_type = "videoswin"
@@ -54,19 +55,48 @@ class VideoSwinConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         # A configuration that was read from JSON has lists here.
         for name in ("patch_size", "depths", "num_heads", "window_size"):
-            setattr(self, name, tuple(getattr(self, name)))
+            if isinstance(entries := getattr(self, name), Sequence):
+                setattr(self, name, tuple(entries))
         _check(self)
         # Width of the last stage, under the name that transformers looks for.
         self.hidden_size = self.embed_dim * 2 ** (len(self.depths) - 1)
 
 
 def _check(config: VideoSwinConfig) -> None:
+    for name in ("num_frames", "num_channels", "embed_dim"):
+        if not _is_count(value := getattr(config, name)):
+            raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
     for name in ("patch_size", "window_size"):
-        sides = getattr(config, name)
-        if len(sides) != 3 or min(sides) < 1:
+        if not _are_counts(sides := getattr(config, name)) or len(sides) != 3:
             raise ValueError(
-                f"{name}={sides} must be three sides: frames, rows, columns, each >= 1"
+                f"{name}={sides!r} must be three sides: frames, rows, columns, each >= 1"
             )
+    size = config.image_size
+    if not _is_count(size) and not (_are_counts(size) and len(size) == 2):
+        raise ValueError(
+            f"image_size={size!r} must be the side of a square in pixels, or height and width, "
+            "each >= 1"
+        )
+    for name, what in (("depths", "blocks"), ("num_heads", "heads")):
+        if not _are_counts(entries := getattr(config, name)):
+            raise ValueError(
+                f"{name}={entries!r} must list the {what} of each stage, 1 or more in each"
+            )
+    rate = config.drop_path_rate
+    if not isinstance(rate, Real) or not 0 <= rate < 1:
+        raise ValueError(f"drop_path_rate={rate!r} must be a number from 0 to less than 1")
+    _check_heads(config)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _are_counts(values: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(values, Sequence) and all(map(_is_count, values))
+
+
+def _check_heads(config: VideoSwinConfig) -> None:
     if not len(config.depths) == len(config.num_heads) >= 1:
         raise ValueError(
             f"depths={config.depths} and num_heads={config.num_heads} must have one entry per "
