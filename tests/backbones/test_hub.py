@@ -16,7 +16,7 @@ from tiny_videomae import clips, original_layout, tiny_config, tiny_videomae
 from vidprune.backbones.checkpoints import configuration, load
 from vidprune.backbones.families import model_class
 from vidprune.backbones.refusals import CheckpointError
-from vidprune.backbones.registry import FAMILIES
+from vidprune.backbones.registry import FAMILIES, promises_head
 from vidprune.pruned import prune
 
 
@@ -214,6 +214,12 @@ def test_videomae_v2_takes_other_clips(tmp_path: Path) -> None:
     model = load(v2_folder(tmp_path), frames=8, size=96)
     assert answer(model, clips(1, frames=8, size=96)).shape == (1, 24)
     assert configuration(tmp_path, frames=8).num_frames == 8
+
+
+def test_whether_there_is_a_head_is_known_without_the_weights(tmp_path: Path) -> None:
+    """VideoMAE V2's layout names a class of its own, and no classes."""
+    assert not promises_head(configuration(v2_folder(tmp_path)))
+    assert promises_head(configuration("demo"))
 
 
 def test_the_ratio_of_vit_g_is_rounded(tmp_path: Path) -> None:
