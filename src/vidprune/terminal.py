@@ -231,7 +231,7 @@ def summary_table(found: Summary) -> Table:
     figures = ("GMACs", "ms", "same\nclass", "tokens\nleft", "GradNorm\nheld", "at\nrandom")
     table = Table(
         Column("reducer", overflow="fold"),
-        *_right(*figures, "trajectory\nsum"),
+        *_right(*figures, "trajec-\ntory sum"),
         box=SIMPLE,
         title=f"{found.num_clips} clip{'s' if found.num_clips > 1 else ''}",
         caption="Of each clip one view. GradNorm held: its share at the places that are left, "
