@@ -29,9 +29,12 @@ _LONGEST = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is to be made of each clip: `formats` of FORMATS; `scores`: with what reducers judged
-    by; `view`: which of the protocol's views, the middle one for None; `label`: the number of the
-    class whose loss GradNorm takes, the dense model's guess for None; `repeats`: turns timed."""
+    """What is to be made of each clip.
+
+    `formats` of FORMATS; `scores`: with what reducers judged by; `view`: which of the protocol's
+    views, the middle one for None; `label`: the number of the class whose loss GradNorm takes, the
+    dense model's guess for None; `repeats`: turns timed, at most.
+    """
 
     formats: tuple[str, ...] = FORMATS
     scores: bool = False

@@ -57,7 +57,8 @@ def _rows(strips: Sequence[Strip]) -> list[list[Strip]]:
 
 def write_mp4(frames: Pixels, path: Path) -> None:
     """H.264 at 8 frames a second; sides have to be even."""
-    write_video(path, frames, frames_per_second=_FRAMES_PER_SECOND, crf=18)
+    rate = _FRAMES_PER_SECOND
+    write_video(path, frames, frames_per_second=rate, crf=18, same_bytes=False)
 
 
 def write_gif(frames: Pixels, path: Path) -> None:

@@ -26,6 +26,8 @@ from vidprune.reducers.spec import describe
 from vidprune.report import Guess
 from vidprune.video import normalise
 
+_ENOUGH_SECONDS = 0.5
+
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
@@ -100,7 +102,8 @@ def look(
     """See one clip with each of `models`, which share weights and device; the first is dense.
 
     `clip` (T, 3, H, W) uint8, `clip_key` seeds the draws of reducers that make any; `label`: the
-    class whose loss GradNorm takes, by default the dense model's first guess.
+    class whose loss GradNorm takes, by default the dense model's first guess; `repeats`: turns that
+    are timed, fewer where one takes half a second.
     """
     dense, device = models[0], models[0].device
     pixels = normalise(clip[None].to(device), normalisation_of(dense), dtype=dense.dtype)
@@ -185,10 +188,13 @@ def _finite(value: float) -> float | None:
 def _in_turn(
     models: Sequence[PreTrainedModel], pixels: Tensor, keys: Tensor, repeats: int
 ) -> list[float]:
-    """Milliseconds of each model's forward, the median; all have run before."""
+    """Milliseconds of each model's forward, the median; all have run before. Large ones have fewer
+    turns: nobody waits for the third digit of a time."""
     forwards = [partial(model, clip_keys=keys) for model in models]
     taken: list[list[float]] = [[] for _ in models]
     for repeat in range(repeats):
+        if sum(map(sum, taken)) > _ENOUGH_SECONDS:
+            break
         for place in range(len(models)):
             turn = (repeat + place) % len(models)
             taken[turn].append(seconds_of(forwards[turn], pixels))
