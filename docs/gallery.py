@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from vidprune.cli import main
@@ -59,7 +58,7 @@ def screenshots(folder: Path) -> None:
         tab = browser.new_page(viewport={"width": 1180, "height": 800})
         tab.goto((folder / "look-merged" / "index.html").as_uri())
         tab.wait_for_timeout(1000)
-        tab.locator("article canvas").nth(1).hover(position={"x": 60, "y": 60})
+        tab.locator("article canvas").nth(1).hover(position={"x": 100, "y": 60})
         tab.screenshot(path=IMAGES / "look-page.png", full_page=True)
         served(lambda: app(tab, folder / CLIP))
         browser.close()
@@ -93,21 +92,12 @@ def real(folder: Path) -> None:
     )
 
 
-def shrink(path: Path) -> None:
-    """Fewer colours: a picture of a few hundred kilobytes as good as before."""
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
-
-
 def gallery() -> None:
     IMAGES.mkdir(exist_ok=True)
     with TemporaryDirectory() as place:
         generated(Path(place))
         screenshots(Path(place))
         os.chdir(ROOT)
-    for name in ("look-dropped", "look-merged", "look-scores", "look-page", "app"):
-        shrink(IMAGES / f"{name}.png")
     if REAL.is_dir():
         real(ROOT / "gallery")
 

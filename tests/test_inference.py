@@ -150,9 +150,9 @@ def test_a_clips_logits_do_not_depend_on_its_neighbours(folder, reducer):
 def test_random_draws_follow_the_clip_key(folder):
     made = classifier(folder, "random:r=4")
     clip = read_views(folder / "00.mp4", made.protocol).pixels[:1]
-    traces = [made.trace(clip, torch.tensor([key])).origin[-1] for key in (1, 1, 2)]
-    assert torch.equal(traces[0], traces[1])
-    assert not torch.equal(traces[0], traces[2])
+    logits = [made(clip, torch.tensor([key])) for key in (1, 1, 2)]
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
 
 
 def test_logits_are_the_models_on_normalised_pixels(folder):
@@ -166,13 +166,6 @@ def test_logits_are_the_models_on_normalised_pixels(folder):
     found = made(pixels, torch.tensor([0, 0]))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
-
-
-def test_a_trace_leaves_out_the_padding(folder):
-    made = classifier(folder, batch_size=5)
-    trace = made.trace(torch.zeros(2, 16, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]))
-    kept = [stage.kept for stage in made.model.stages]
-    assert [tuple(places.shape) for places in trace.origin] == [(2, count) for count in kept]
 
 
 def test_a_clip_key_is_the_same_everywhere_and_forever():

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import has_head, known_class
 from vidprune.environment import usable_cores
-from vidprune.model import Trace
 from vidprune.pruned import PrunedOutput
 from vidprune.video import Normalisation, Protocol, UnreadableVideo, normalise, read_views
 
@@ -84,24 +83,13 @@ class Classifier:
         # Some models answer frame by frame, or with one more axis: a clip's answer is the mean.
         return logits.view(self.batch_size, -1, logits.shape[-1]).mean(1)[: len(clips)]
 
-    def trace(self, clips: Tensor, clip_keys: Tensor) -> Trace:
-        """Which tokens stay of clips (B, T, 3, S, S) uint8, after every stage, on the CPU."""
-        trace = self._forward(clips, clip_keys, return_trace=True).trace
-        assert trace is not None, "it was asked for"
-        return Trace(
-            *(
-                tuple(places[: len(clips)].cpu() for places in stages)
-                for stages in (trace.kept, trace.origin)
-            )
-        )
-
-    def _forward(self, clips: Tensor, clip_keys: Tensor, **options: bool) -> PrunedOutput:
+    def _forward(self, clips: Tensor, clip_keys: Tensor) -> PrunedOutput:
         missing = self.batch_size - len(clips)
         padded = torch.cat([clips, clips[-1:].expand(missing, *clips.shape[1:])])
         keys = torch.cat([clip_keys, clip_keys[-1:].expand(missing)])
         pixels = normalise(padded.to(self.device), self.normalisation, dtype=self.model.dtype)
         with torch.inference_mode():
-            return self.model(pixels, clip_keys=keys.to(self.device), **options)
+            return self.model(pixels, clip_keys=keys.to(self.device))
 
     def classify(
         self, requests: Sequence[Request], *, workers: int | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from vidprune.app.answers import Clip, Limits, answer, read
 from vidprune.demo.clips import write_clips
 from vidprune.inference import clip_key
 from vidprune.macs import gmacs_per_view
+from vidprune.video.encode import write_video
 
 LIMITS = Limits()
 
@@ -48,9 +50,11 @@ def test_r_0_is_the_dense_model(video: Path) -> None:
     assert found.pruned == found.dense
 
 
-def test_a_video_that_is_too_long_is_refused_with_both_lengths(video: Path) -> None:
-    with pytest.raises(ValueError, match=r"runs for 0 minutes; at most 0 are taken. Cut a part"):
-        read(video, "demo", Limits(video_seconds=0))
+def test_a_video_that_is_too_long_is_refused_with_both_lengths(tmp_path: Path) -> None:
+    long = tmp_path / "long.mp4"
+    write_video(long, np.zeros((900, 32, 32, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"runs for 30 seconds; at most 20 are taken. Cut a part"):
+        read(long, "demo", Limits(video_seconds=20))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 99])
@@ -59,6 +63,12 @@ def test_a_file_that_is_no_video_is_named_as_such(tmp_path: Path, content: bytes
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"This file cannot be read as a video: .*Drop another"):
         read(path, "demo", LIMITS)
+
+
+@pytest.mark.parametrize("name", ["upload_mib", "video_seconds"])
+def test_limits_let_something_in(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
+        Limits(**{name: 0})
 
 
 BROKEN = ("corrupt_20bytes__pixeltable.mp4", "corrupt_28of50__decord.mp4")

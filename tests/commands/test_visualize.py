@@ -117,6 +117,25 @@ def test_broken_and_like_named_clips(
     assert not (tmp_path / "out" / "index.html").exists()
 
 
+def test_what_is_looked_at_is_never_overwritten(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "trajectory.mp4"
+    video.write_bytes((clips / "growing/000.mp4").read_bytes())
+    command = ["visualize", str(video), "--model", "demo", "--reducer", "none", "--workers", "0"]
+    assert cli.main([*command, "--output", str(tmp_path / "out")]) == 0
+    # Named apart from the curves, which have that name.
+    assert {"trajectory-2.png", "trajectory.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    own = tmp_path / "own" / "clip.mp4"
+    own.parent.mkdir()
+    own.write_bytes(video.read_bytes())
+    command[1] = str(own)
+    assert cli.main([*command, "--output", str(own.parent)]) == cli.USAGE
+    assert "holds clip.mp4, which is looked at and would be overwritten" in capsys.readouterr().err
+    assert own.read_bytes() == video.read_bytes()
+    assert list(own.parent.iterdir()) == [own]
+
+
 def test_nothing_readable_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     command = ["visualize", str(tmp_path / "broken.mp4"), "--model", "demo"]

@@ -82,7 +82,7 @@ def test_pointing_at_a_place_tells_what_became_of_it(tab: "Page") -> None:
     assert box is not None
     for column, said in (
         (0.5, "stands for 2 more"),
-        (1.5, "merged into frame 1"),
+        (1.5, "merged into frames 1-2, row 1, column 1"),
         (2.5, "dropped"),
     ):
         x, y = column * box["width"] / GRID.columns, 0.5 * box["height"] / GRID.rows
@@ -98,7 +98,7 @@ def test_names_are_shown_and_never_run(tab: "Page") -> None:
 
 def test_heat_maps_come_with_their_scale(tab: "Page") -> None:
     assert not tab.is_visible("#scale")
-    for shown in ("GradNorm", "redundancy"):
+    for shown in ("GradNorm of swing (predicted)", "redundancy"):
         tab.select_option("#shown", label=shown)
         assert tab.is_visible("#scale")
     assert tab.inner_text("#low") == "0.0"

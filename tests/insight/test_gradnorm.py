@@ -34,6 +34,7 @@ FAMILY_LAYERS = {
     "videomae": lambda model: list(model.videomae.encoder.layer),
     "vivit": lambda model: list(model.vivit.layers),
     "vjepa2": lambda model: list(model.vjepa2.encoder.layer),
+    "timesformer-joint": lambda model: list(model.timesformer.encoder.layer),
 }
 GRID = TokenGrid(frames=3, rows=4, columns=4)
 
@@ -41,19 +42,19 @@ GRID = TokenGrid(frames=3, rows=4, columns=4)
 @pytest.mark.parametrize("family", FAMILY_LAYERS)
 def test_it_is_the_sum_over_the_original_layers_outputs(family: str) -> None:
     model = tiny(family, GRID)
-    shape = (2, model_frames(model), 3, 16, 16)
+    shape = (2, GRID.frames if "former" in family else 2 * GRID.frames, 3, 16, 16)
     pixels = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     found = gradnorm(model, pixels)
     wanted = sum(by_hooks(model.requires_grad_(True), FAMILY_LAYERS[family](model), pixels))
     assert isinstance(wanted, Tensor)
     # A class token has no place.
-    torch.testing.assert_close(found.values, wanted[:, -GRID.tokens :])
+    wanted = wanted[:, -GRID.tokens :]
+    if "former" in family:
+        # Numbered place by place, in each frame by frame.
+        wanted = wanted.unflatten(1, (-1, GRID.frames)).transpose(1, 2).flatten(1)
+    torch.testing.assert_close(found.values, wanted)
     assert found.grid == GRID
     assert not found.given
-
-
-def model_frames(model: nn.Module) -> int:
-    return 2 * GRID.frames
 
 
 @pytest.mark.parametrize("family", ["videomae", "vivit", "vjepa2", "timesformer-joint"])
@@ -64,6 +65,22 @@ def test_a_clip_is_judged_alone_and_pruning_changes_nothing(family: str) -> None
     together = gradnorm(prune(model, "random:r=2"), pixels)
     alone = torch.cat([gradnorm(model, clip[None]).values for clip in pixels])
     torch.testing.assert_close(together.values, alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_loses_nothing_of_a_clip_that_the_model_is_sure_of(
+    dtype: torch.dtype,
+) -> None:
+    model = tiny("videomae", GRID)
+    model.classifier.weight.mul_(20)
+    pixels = torch.randn((4, 6, 3, 16, 16), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        sure = model(pixels).logits.softmax(-1).amax(-1)
+    assert sure.max() > 1 - 1e-4
+    wanted = gradnorm(model, pixels).values
+    found = gradnorm(model.to(dtype), pixels.to(dtype)).values
+    both = torch.stack([wanted / wanted.sum(1, keepdim=True), found / found.sum(1, keepdim=True)])
+    assert (both[0] - both[1]).abs().sum(1).max() < 0.2
 
 
 def test_another_class_has_another_loss_and_a_model_keeps_no_gradients() -> None:

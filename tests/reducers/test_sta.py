@@ -19,7 +19,14 @@ from vidprune.layout import Layout, TokenGrid
 from vidprune.reducers.base import Reducer, Signals
 from vidprune.reducers.draws import draw
 from vidprune.reducers.schedule import Stage
-from vidprune.reducers.sta import STA, select, semantic_importance, spared_by_cells, unit_rows
+from vidprune.reducers.sta import (
+    STA,
+    scores,
+    select,
+    semantic_importance,
+    spared_by_cells,
+    unit_rows,
+)
 
 GOLDEN = "golden/sta_select_shared.safetensors"
 SCORES = ("both", "temporal", "semantic")
@@ -373,3 +380,37 @@ def test_two_half_frames_are_not_taken_for_a_whole_one() -> None:
 def test_an_option_that_is_not_known_is_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         STA(r=8, **options)
+
+
+@pytest.mark.parametrize("score", ["both", "temporal", "semantic"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_scores_are_those_of_the_loops_and_the_least_stay(score: str, backward: bool) -> None:
+    generator = torch.Generator().manual_seed(11)
+    tokens, keys = (torch.randn(2, 24, 5, generator=generator, dtype=torch.float64) for _ in "tk")
+    options = {"groups": 4, "drop": 2, "backward": backward, "score": score}
+    found = scores(tokens, keys, **options)
+    kept = select(tokens, keys, **options)
+    first = 3 if backward else 0
+    for clip in range(2):
+        loops = sta_by_loops.visit(tokens[clip].numpy(), keys[clip].numpy(), **options)
+        for group, wanted, _ in loops:
+            ranks = found["score"][clip, 6 * group : 6 * group + 6]
+            if group == first:
+                assert ranks.isnan().all()
+                continue
+            # Up to a factor, where redundancy is told as a multiple of its mean.
+            ratio = ranks / torch.tensor(wanted, dtype=torch.float64)
+            known = ratio[torch.tensor(wanted) > 1e-9]
+            torch.testing.assert_close(known, known[:1].expand_as(known))
+            stay = kept[clip][kept[clip] // 6 == group] - 6 * group
+            gone = sorted(set(range(6)) - set(stay.tolist()))
+            assert ranks[gone].min() >= ranks[stay].max()
+    importance = found["importance"].unflatten(1, (4, 6))
+    assert importance.amin(-1).eq(0).all()
+    assert importance.amax(-1).eq(1).all()
+    redundancy = found["redundancy"].unflatten(1, (4, 6)).mean(-1)
+    judged = redundancy[:, [group for group in range(4) if group != first]]
+    if score == "semantic":
+        assert judged.isnan().all()
+    else:
+        torch.testing.assert_close(judged, torch.ones_like(judged))

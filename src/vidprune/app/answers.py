@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock
 
 import av
 from PIL import Image
@@ -20,8 +19,6 @@ from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import prune
 from vidprune.video import UnreadableVideo, read_views
 
-# One forward at a time: two would spoil each other's times.
-_RUNNING = Lock()
 _ON_PICTURE = 168
 
 
@@ -32,12 +29,18 @@ class Limits:
     upload_mib: int = 256
     video_seconds: int = 600
 
+    def __post_init__(self) -> None:
+        for name in ("upload_mib", "video_seconds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
     """The view of an upload that a model is given: `pixels` (T, 3, S, S) uint8."""
 
     name: str
+    view: int
     model: str
     pixels: Tensor
 
@@ -68,8 +71,8 @@ def read(upload: Path, source: str, limits: Limits) -> Clip:
     seconds = _seconds(upload)
     if seconds is not None and seconds > limits.video_seconds:
         raise ValueError(
-            f"This video runs for {seconds / 60:.0f} minutes; at most "
-            f"{limits.video_seconds / 60:.0f} are taken. Cut a part out of it and drop that."
+            f"This video runs for {seconds:.0f} seconds; at most {limits.video_seconds} are taken. "
+            "Cut a part out of it and drop that."
         )
     protocol = protocol_for(model_named(source), ViewOptions())
     try:
@@ -78,7 +81,8 @@ def read(upload: Path, source: str, limits: Limits) -> Clip:
         raise ValueError(
             f"This file cannot be read as a video: {error.reason}. Drop another one."
         ) from error
-    return Clip(upload.name, source, views[len(views) // 2])
+    middle = len(views) // 2
+    return Clip(upload.name, middle, source, views[middle])
 
 
 def _seconds(path: Path) -> float | None:
@@ -98,8 +102,8 @@ def answer(clip: Clip, spec: str, r: int) -> Answer:
     """
     model = model_named(clip.model)
     models = [prune(model, None), prune(model, with_r(spec, r))]
-    with _RUNNING:
-        found = look(models, clip.pixels, video=clip.name, clip_key=clip_key(clip.name, 0))
+    key = clip_key(clip.name, clip.view)
+    found = look(models, clip.pixels, video=clip.name, clip_key=key)
     dense, pruned = found.looks
     return Answer(
         picture=sheet(found, frame_height=_ON_PICTURE),

@@ -17,6 +17,8 @@ _HINT = (
 )
 # Whoever finds as many waiting is told to come back; files are read beside the model.
 _QUEUE, _READERS = 32, 4
+# How often it is looked for what is older, which goes.
+_KEPT_SECONDS = (600, 3600)
 
 
 def serve(
@@ -88,7 +90,9 @@ def _theme(gradio: Any) -> Any:
 
 
 def _blocks(gradio: Any, models: Sequence[str], limits: Limits, folder: Path) -> Any:
-    with gradio.Blocks(title="vidprune", analytics_enabled=False) as blocks:
+    with gradio.Blocks(
+        title="vidprune", analytics_enabled=False, delete_cache=_KEPT_SECONDS
+    ) as blocks:
         gradio.Markdown(f"## vidprune: which tokens go\n{_HINT}")
         with gradio.Row():
             with gradio.Column(scale=1, min_width=320):
@@ -115,8 +119,9 @@ def _blocks(gradio: Any, models: Sequence[str], limits: Limits, folder: Path) ->
         clip = gradio.State()
         shown = [picture, dense, pruned, figures, page]
         asked = {"inputs": [clip, reducer, r], "outputs": shown, "show_progress_on": [picture]}
-        show = _showing(gradio, folder)
+        show, forget = _showing(gradio, folder), [clip, *shown]
         reading = {"concurrency_limit": _READERS, "concurrency_id": "reading"}
+        # One at a time: two forwards would spoil each other's times.
         running = {"concurrency_limit": 1, "concurrency_id": "running"}
         last = {"trigger_mode": "always_last", **running}
 
@@ -130,12 +135,15 @@ def _blocks(gradio: Any, models: Sequence[str], limits: Limits, folder: Path) ->
         def limit(source: str, name: str) -> Any:
             return _slider(gradio, source, name)
 
-        upload.change(load, [upload, model], clip, **reading).then(show, **asked, **running)
-        model.input(settle, model, [reducer, r]).then(load, [upload, model], clip, **reading).then(
-            show, **asked, **running
-        )
-        reducer.input(limit, [model, reducer], r).then(show, **asked, **running)
-        r.release(show, **asked, **last)
+        # What was shown of another clip goes first, also where the new one cannot be read.
+        for chosen in (
+            upload.change(_nothing(gradio), None, forget),
+            model.input(_nothing(gradio), None, forget).success(settle, model, [reducer, r]),
+        ):
+            read_clip = chosen.success(load, [upload, model], clip, **reading)
+            read_clip.success(show, **asked, **running)
+        reducer.input(limit, [model, reducer], r).success(show, **asked, **running)
+        r.input(show, **asked, **last)
     return blocks
 
 
@@ -155,12 +163,17 @@ def _slider(gradio: Any, source: str, name: str) -> Any:
 def _showing(gradio: Any, folder: Path) -> Callable[..., tuple[Any, ...]]:
     def show(clip: Clip | None, name: str, r: int) -> tuple[Any, ...]:
         if clip is None:
-            return None, None, None, None, gradio.DownloadButton(visible=False)
+            return _nothing(gradio)()[1:]
         with _said(gradio):
             spec = fitting(adapt(model_named(clip.model)))[name]
             return _filled(gradio, answer(clip, spec, int(r)), folder)
 
     return show
+
+
+def _nothing(gradio: Any) -> Callable[[], tuple[Any, ...]]:
+    """No clip, and nothing of it to show."""
+    return lambda: (None, None, None, None, None, gradio.DownloadButton(visible=False))
 
 
 def _filled(gradio: Any, found: Answer, folder: Path) -> tuple[Any, ...]:

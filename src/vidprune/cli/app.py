@@ -1,9 +1,8 @@
 """`vidprune app`."""
 
 import argparse
+import signal
 from typing import Any
-
-from vidprune.cli.options import SOURCES
 
 
 def add(verbs: Any) -> argparse.ArgumentParser:
@@ -22,7 +21,8 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         nargs="+",
         default=["demo"],
         metavar="SOURCE",
-        help=f"what can be chosen: {SOURCES} (demo)",
+        help="what can be chosen: Hugging Face id or folder, name of an architecture for random "
+        "weights, or `demo` (demo)",
     )
     verb.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     verb.add_argument("--port", type=int, metavar="N", help="(the first free one from 7860)")
@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidprune.app.answers import Limits
     from vidprune.app.page import serve
 
+    # Whoever ends it so wants the temporary folder gone as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve(
         arguments.models,
         host=arguments.host,

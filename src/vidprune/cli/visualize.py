@@ -84,9 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(found: "Summary", arguments: argparse.Namespace) -> int:
+    from vidprune.commands.visualize import ON_PAGE, PAGE
+
     name_unreadable(found.unreadable)
     if not found.rows:
         return FAILURE
+    if found.num_clips > ON_PAGE and "html" in arguments.formats:
+        print(f"{PAGE} shows the first {ON_PAGE} clips of {found.num_clips}", file=sys.stderr)
     _draw_curves(found, arguments.output)
     if arguments.json:
         print(found.to_json(), end="")

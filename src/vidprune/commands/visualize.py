@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,11 +68,11 @@ def visualize(
     `looks.json`, what is returned, without rows where no video could be read. One that cannot be
     read is named in it, and the rest goes on. `observe` hears how many videos are done.
     """
-    view = _view(protocol, wish.view)
+    view, names = _view(protocol, wish.view), _names(videos)
+    _check_overwrites_nothing(videos, [output / f"{n}.{f}" for n in names for f in wish.formats])
     make_folder(output)
     found: list[ClipLook] = []
     unreadable: list[dict[str, str]] = []
-    names = _names(videos)
     requests = [Request(str(path), path, (view,)) for path in videos]
     for done, (request, pixels) in enumerate(read_requests(requests, protocol, workers), start=1):
         if isinstance(pixels, str):
@@ -87,7 +87,8 @@ def visualize(
                 repeats=wish.repeats,
             )
             _draw(clip, output / names[done - 1], wish)
-            found.append(clip)
+            # The page shows the first ones; of the others the figures are enough.
+            found.append(clip if len(found) < ON_PAGE else replace(clip, frames=clip.frames[:0]))
         observe(done)
     if found and "html" in wish.formats:
         write_atomically(
@@ -116,6 +117,16 @@ def _view(protocol: Protocol, asked: int | None) -> int:
     return asked
 
 
+def _check_overwrites_nothing(videos: Sequence[Path], files: Sequence[Path]) -> None:
+    given = {path.resolve() for path in videos}
+    for file in files:
+        if file.resolve() in given:
+            raise ValueError(
+                f"output={str(file.parent)!r} holds {file.name}, which is looked at and would "
+                "be overwritten; name another folder"
+            )
+
+
 def _draw(clip: ClipLook, stem: Path, wish: Wish) -> None:
     if "png" in wish.formats:
         sheet(clip, scores=wish.scores).save(f"{stem}.png")
@@ -130,7 +141,7 @@ def _draw(clip: ClipLook, stem: Path, wish: Wish) -> None:
 def _names(videos: Sequence[Path]) -> list[str]:
     """A name of its own for each video's files, in the order given, of harmless letters."""
     stems = [path.stem for path in videos]
-    taken: set[str] = set()
+    taken = {Path(name).stem for name in (PAGE, RECORD, CURVES)}
     names = []
     for path in videos:
         # Of clips that are called alike in folders of classes, the folder tells which it is.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vidprune.drawing.colours import Pixels, group_colours, heat
-from vidprune.insight.grids import parents
+from vidprune.insight.grids import factor, parents
 from vidprune.layout import TokenGrid
 
 _VEIL, _BEHIND_HEAT = 0.78, 0.25
@@ -37,8 +37,8 @@ class Tiles:
         """Height and width in pixels of a place of `grid`."""
         height, width = self.frames.shape[1:3]
         own = height // self.grid.rows, width // self.grid.columns
-        merged = -(-self.grid.rows // grid.rows), -(-self.grid.columns // grid.columns)
-        return own[0] * merged[0], own[1] * merged[1]
+        rows = factor(self.grid.rows, grid.rows)
+        return own[0] * rows, own[1] * factor(self.grid.columns, grid.columns)
 
 
 def tiles_of(frames: Pixels, grid: TokenGrid, *, height: int) -> Tiles:

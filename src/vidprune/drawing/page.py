@@ -53,10 +53,27 @@ def _clip(found: ClipLook) -> dict[str, Any]:
         "frames": [_picture(frame) for frame in found.frames],
         "size": [width, height],
         "grid": _grid(found.grid),
-        "gradnorm": None if found.gradnorm is None else _map(found.gradnorm, found.grid, found),
+        "gradnorm": _gradnorm(found),
         "gradnormOf": found.gradnorm_of,
         "looks": [_look(look, found) for look in found.looks],
     }
+
+
+def _gradnorm(found: ClipLook) -> dict[str, Any] | None:
+    if found.gradnorm is None:
+        return None
+    return _map(found.gradnorm, found.grid, found, (0.0, ends(found.gradnorm)[1]))
+
+
+def _scales(found: ClipLook) -> dict[str, tuple[float, float]]:
+    """The ends of each score's colours: the same for all reducers and stages, which stand side by
+    side."""
+    values: dict[str, list[npt.NDArray[np.floating]]] = {}
+    for look in found.looks:
+        for stage in look.stages:
+            for name, each in stage.scores.items():
+                values.setdefault(name, []).append(each)
+    return {name: ends(np.concatenate(each)) for name, each in values.items()}
 
 
 def _look(look: ReducerLook, found: ClipLook) -> dict[str, Any]:
@@ -66,25 +83,32 @@ def _look(look: ReducerLook, found: ClipLook) -> dict[str, Any]:
         "milliseconds": look.milliseconds,
         "guesses": [[guess.name, guess.probability] for guess in look.guesses],
         "trajectory": look.trajectory,
-        "stages": [_stage(stage, found) for stage in look.stages],
+        "stages": [_stage(stage, found, _scales(found)) for stage in look.stages],
     }
 
 
-def _stage(stage: StageLook, found: ClipLook) -> dict[str, Any]:
+def _stage(
+    stage: StageLook, found: ClipLook, scales: dict[str, tuple[float, float]]
+) -> dict[str, Any]:
     return {
         "label": stage_label(stage),
-        "title": stage.title,
-        "kept": stage.kept,
         "grid": _grid(stage.grid),
         "standing": _numbers(stage.standing),
         "covers": _numbers(parents(found.grid, stage.grid).numpy()),
-        "scores": {name: _map(each, stage.grid, found) for name, each in stage.scores.items()},
+        "scores": {
+            name: _map(each, stage.grid, found, scales[name]) for name, each in stage.scores.items()
+        },
     }
 
 
-def _map(values: npt.NDArray[np.floating], grid: TokenGrid, found: ClipLook) -> dict[str, Any]:
-    """A heat map on the clip's finest grid, in 255 steps between its ends."""
-    low, high = ends(values)
+def _map(
+    values: npt.NDArray[np.floating],
+    grid: TokenGrid,
+    found: ClipLook,
+    scale: tuple[float, float],
+) -> dict[str, Any]:
+    """A heat map on the clip's finest grid, in 255 steps between the ends of a scale."""
+    low, high = scale
     spread = high - low or 1.0
     steps = (np.nan_to_num((values - low) / spread).clip(0, 1) * (_UNKNOWN - 1)).round()
     steps = np.where(np.isnan(values), _UNKNOWN, steps).astype(np.uint8)

@@ -28,8 +28,8 @@ def strips_of(found: ClipLook, tiles: Tiles, *, scores: bool) -> Iterator[Strip]
     dense = found.looks[0]
     yield Strip("the clip", tiles.frames, heading=_heading(dense, dense))
     if found.gradnorm is not None:
-        low, high = ends(found.gradnorm)
-        shown = heated(tiles, found.gradnorm, found.grid, low=low, high=high)
+        _, high = ends(found.gradnorm)
+        shown = heated(tiles, found.gradnorm, found.grid, low=0, high=high)
         yield Strip(f"GradNorm of {found.gradnorm_of}", shown, scale=("none", "most"))
     for seen in found.looks[1:]:
         heading: str | None = _heading(seen, dense)

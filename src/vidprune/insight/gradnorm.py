@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import one_hot
 from transformers import PreTrainedModel
 
 from vidprune.backbones.base import Backbone
@@ -51,21 +51,32 @@ def gradnorm(
     with torch.enable_grad():
         logits = clip_logits(backbone, encode(cast(Backbone, backbone), None, (), pixel_values))
         of = logits.detach().argmax(-1) if labels is None else labels.to(logits.device)
-        # Summed, so that a clip's gradients do not depend on how many run beside it.
-        loss = cross_entropy(logits, of, reduction="sum")
-        gradients = torch.autograd.grad(loss, [output for output, _ in backbone.outputs])
+        pushed, scale = _pushed(logits.detach(), of)
+        outputs = [output for output, _ in backbone.outputs]
+        gradients = torch.autograd.grad(logits, outputs, pushed)
     total = torch.zeros(len(pixel_values), backbone.grid.tokens, device=pixel_values.device)
     for gradient, (_, layout) in zip(gradients, backbone.outputs, strict=True):
-        norms = gradient[:, backbone.prefix :].abs().sum(-1, dtype=torch.float32)
+        norms = gradient[:, backbone.prefix :].abs().sum(-1, dtype=torch.float32) / scale
         if not layout.time_major:
             norms = norms.gather(1, layout.origin.argsort(1))
         total += divided(norms, backbone.grid, layout.grid)
     return GradNorm(total, backbone.grid, of, labels is not None)
 
 
+def _pushed(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What the cross-entropy of each clip sends back to its logits (B, classes), times a `scale`
+    (B, 1) that makes it about 1: of a clip that the model is sure of, half precision would round
+    all gradients to 0."""
+    pushed = logits.softmax(-1) - one_hot(labels, logits.shape[-1])
+    most = pushed.abs().amax(1, keepdim=True)
+    scale = torch.where(most > 0, 2.0 ** -most.log2().floor(), torch.ones_like(most))
+    return pushed * scale, scale
+
+
 def share_held(found: GradNorm, origin: Tensor, grid: TokenGrid) -> Tensor:
     """How much of a clip's GradNorm lies at the places `origin` (B, K) int64 of a level's `grid`,
-    (B,) in [0, 1]; places of -1 are padding. Tokens kept at random hold K / N on average."""
+    (B,) in [0, 1]; places of -1 are padding. Tokens kept at random hold K / N on average. NaN where
+    a clip has none at all."""
     sums = collected(found.values, found.grid, grid)
     held = sums.gather(1, origin.clamp(min=0)).masked_fill(origin < 0, 0)
     return held.sum(1) / sums.sum(1)

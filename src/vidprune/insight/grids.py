@@ -13,18 +13,19 @@ def parents(fine: TokenGrid, coarse: TokenGrid, device: torch.device | None = No
     """
     assert fine.frames == coarse.frames, "levels share their frames"
     row, column = (
-        torch.arange(length, device=device) // _factor(length, shorter)
+        torch.arange(length, device=device) // factor(length, shorter)
         for length, shorter in ((fine.rows, coarse.rows), (fine.columns, coarse.columns))
     )
     frame = torch.arange(fine.frames, device=device)[:, None, None] * coarse.tokens_per_frame
     return (frame + row[:, None] * coarse.columns + column).flatten()
 
 
-def _factor(length: int, shorter: int) -> int:
-    factor = 1
-    while -(-length // factor) > shorter:
-        factor *= 2
-    return factor
+def factor(length: int, shorter: int) -> int:
+    """How many of an axis of `length` places one of the `shorter` axis covers."""
+    covers = 1
+    while -(-length // covers) > shorter:
+        covers *= 2
+    return covers
 
 
 def divided(values: Tensor, fine: TokenGrid, coarse: TokenGrid) -> Tensor:

@@ -103,7 +103,7 @@ def look(
 
     `clip` (T, 3, H, W) uint8, `clip_key` seeds the draws of reducers that make any; `label`: the
     class whose loss GradNorm takes, by default the dense model's first guess; `repeats`: turns that
-    are timed, fewer where one takes half a second.
+    are timed; none begins after half a second.
     """
     dense, device = models[0], models[0].device
     pixels = normalise(clip[None].to(device), normalisation_of(dense), dtype=dense.dtype)
@@ -158,12 +158,12 @@ def _stage(choice: Choice, stands: Tensor, norm: GradNorm | None) -> StageLook:
         scores={
             name: on_grid(values, choice)[0].cpu().numpy() for name, values in choice.scores.items()
         },
-        gradnorm=None if norm is None else share_held(norm, survivors, grid).item(),
+        gradnorm=None if norm is None else _finite(share_held(norm, survivors, grid).item()),
     )
 
 
 def _guesses(model: PreTrainedModel, logits: Tensor | None, count: int) -> tuple[Guess, ...]:
-    """The likeliest classes of one clip's `logits` (classes,)."""
+    """The likeliest classes of one clip's `logits` (1, classes)."""
     if logits is None:
         return ()
     best = logits[0].softmax(-1).sort(descending=True, stable=True)
