@@ -23,6 +23,7 @@ def looked(video: str = "clip.mp4", name: str = "swing") -> ClipLook:
     dense = ReducerLook(
         reducer="none",
         gmacs=2.0,
+        at_most=False,
         milliseconds=20.0,
         guesses=guesses,
         trajectory=(0.9, 0.8),
@@ -39,6 +40,7 @@ def looked(video: str = "clip.mp4", name: str = "swing") -> ClipLook:
             ReducerLook(
                 reducer="tome:r=8",
                 gmacs=1.0,
+                at_most=False,
                 milliseconds=10.0,
                 guesses=guesses,
                 trajectory=(0.9, None),

@@ -234,9 +234,9 @@ def summary_table(found: Summary) -> Table:
         *_right(*figures, "trajec-\ntory sum"),
         box=SIMPLE,
         title=f"{found.num_clips} clip{'s' if found.num_clips > 1 else ''}",
-        caption="Of each clip one view; ms: of a forward of one clip here. GradNorm held: its share at the places that are left, "
-        "beside what as many places at random hold; trajectory sum: after the last block. "
-        + (_INTERVALS if found.num_clips > 1 else ""),
+        caption="Of each clip one view; ms: of a forward of one clip here. GradNorm held: its "
+        "share at the places that are left, beside what as many places at random hold; "
+        "trajectory sum: after the last block. " + (_INTERVALS if found.num_clips > 1 else ""),
     )
     for row in found.rows:
         last = row.stages[-1] if row.stages else None

@@ -217,6 +217,21 @@ def test_a_slow_upload_leaves_the_page_to_others(
         assert "GMACs per view" in figures(slow)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "70000"], "port=70000 must be 1 to 65535"),
+        (["--host", "nonsense.invalid"], "host='nonsense.invalid' is no address of this machine"),
+        (["--upload-mib", "0"], "upload_mib=0 must be at least 1"),
+    ],
+)
+def test_wrong_options_get_a_sentence(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["app", *options]) == cli.USAGE
+    assert said in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

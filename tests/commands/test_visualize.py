@@ -18,7 +18,9 @@ from vidprune.commands.visualize import FORMATS, Wish, visualize
 from vidprune.demo.clips import write_clips
 from vidprune.inference import clip_key
 from vidprune.insight.gradnorm import gradnorm
+from vidprune.insight.look import look
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.video import read_views
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -174,6 +176,32 @@ def test_a_class_can_be_named(clips: Path, tmp_path: Path) -> None:
     options = ["--output", str(tmp_path), "--label", "shrinking", "--formats", "html"]
     assert cli.main([*command, *options, "--workers", "0"]) == 0
     assert '"gradnormOf": "shrinking"' in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_logits_that_are_not_finite_are_nobody_s_class(clips: Path, tmp_path: Path) -> None:
+    model = tiny("videomae")
+    model.classifier.weight.data.fill_(float("nan"))
+    models = [prune(model, None), prune(model, "grid:r=1,blocks=0/")]
+    found = visualize(
+        models,
+        protocol_for(model, ViewOptions()),
+        [clips / "growing/000.mp4"],
+        output=tmp_path,
+        wish=Wish(formats=("png", "html")),
+        checkpoint="broken",
+        workers=0,
+    )
+    assert found.rows[1].same_class is None
+    assert "NaN" not in (tmp_path / "looks.json").read_text(encoding="utf-8")
+    assert (tmp_path / "index.html").exists()
+
+
+def test_what_depends_on_the_clip_costs_so_much_at_most(clips: Path) -> None:
+    model = load("demo")
+    pixels = read_views(clips / "growing/000.mp4", protocol_for(model, ViewOptions())).pixels[0]
+    models = [prune(model, spec) for spec in (None, "run-length:threshold=0.1", "random:r=8")]
+    found = look(models, pixels, video="clip", clip_key=0, repeats=1)
+    assert [each.at_most for each in found.looks] == [False, True, False]
 
 
 @pytest.mark.parametrize("name", ["vjepa2", "videoswin", "timesformer", "vivit"])

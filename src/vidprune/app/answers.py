@@ -121,7 +121,7 @@ def _classes(look: ReducerLook) -> dict[str, float]:
 def _figures(model: PreTrainedModel, found: ClipLook) -> tuple[tuple[str, str, str], ...]:
     """What, dense, pruned."""
     dense, pruned = found.looks
-    tokens = adapt(model).grid.tokens
+    tokens, most = adapt(model).grid.tokens, "at most " if pruned.at_most else ""
     last = pruned.stages[-1] if pruned.stages else None
     left = f"{tokens}" if last is None else f"{last.kept} of {last.grid.tokens}"
     return (
@@ -129,7 +129,7 @@ def _figures(model: PreTrainedModel, found: ClipLook) -> tuple[tuple[str, str, s
         (
             "GMACs per view",
             f"{dense.gmacs:.2f}",
-            f"{pruned.gmacs:.2f} ({100 * pruned.gmacs / dense.gmacs:.0f} %)",
+            f"{most}{pruned.gmacs:.2f} ({100 * pruned.gmacs / dense.gmacs:.0f} %)",
         ),
         (
             "measured time, ms",

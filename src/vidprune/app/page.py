@@ -1,6 +1,7 @@
 """The page itself, made of Gradio's parts."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def serve(
     that goes with the server. Raises RuntimeError without Gradio, ValueError for a port that
     cannot be had.
     """
+    _check_address(host, port)
     for model in models:
         model_named(model)
     with _temporary_folder() as folder:
@@ -62,6 +64,15 @@ def serve(
             blocks.block_thread()
         finally:
             blocks.close()
+
+
+def _check_address(host: str, port: int | None) -> None:
+    if port is not None and not 1 <= port <= 65535:
+        raise ValueError(f"port={port} must be 1 to 65535")
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise ValueError(f"host={host!r} is no address of this machine ({error})") from error
 
 
 @contextmanager
@@ -162,10 +173,11 @@ def _slider(gradio: Any, source: str, name: str) -> Any:
 
 def _showing(gradio: Any, folder: Path) -> Callable[..., tuple[Any, ...]]:
     def show(clip: Clip | None, name: str, r: int) -> tuple[Any, ...]:
-        if clip is None:
+        spec = None if clip is None else fitting(adapt(model_named(clip.model))).get(name)
+        # (Of a model that was just left, the reducer may still be the other's.)
+        if clip is None or spec is None:
             return _nothing(gradio)()[1:]
         with _said(gradio):
-            spec = fitting(adapt(model_named(clip.model)))[name]
             return _filled(gradio, answer(clip, spec, int(r)), folder)
 
     return show

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -34,7 +35,9 @@ def page(clips: Sequence[ClipLook], *, title: str) -> str:
         "groups": [f"#{colour}" for colour in GROUPS],
         "clips": [_clip(clip) for clip in clips],
     }
-    return template.replace(_TITLE, _escaped(title)).replace(_DATA, _inert(json.dumps(data)))
+    filled = {_TITLE: _escaped(title), _DATA: _inert(json.dumps(data, allow_nan=False))}
+    # In one pass: what is filled in is not looked at again.
+    return re.sub("|".join(map(re.escape, filled)), lambda place: filled[place[0]], template)
 
 
 def _escaped(text: str) -> str:
@@ -80,6 +83,7 @@ def _look(look: ReducerLook, found: ClipLook) -> dict[str, Any]:
     return {
         "reducer": look.reducer,
         "gmacs": look.gmacs,
+        "atMost": look.at_most,
         "milliseconds": look.milliseconds,
         "guesses": [[guess.name, guess.probability] for guess in look.guesses],
         "trajectory": look.trajectory,

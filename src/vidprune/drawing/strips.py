@@ -70,7 +70,8 @@ def stage_label(stage: StageLook) -> str:
 def _heading(seen: ReducerLook, dense: ReducerLook) -> str:
     """What a model costs and says."""
     name = "dense" if seen is dense else seen.reducer
-    said = [name, f"{seen.gmacs:.1f} GMACs", f"{seen.milliseconds:.0f} ms"]
+    most = "at most " if seen.at_most else ""
+    said = [name, f"{most}{seen.gmacs:.1f} GMACs", f"{seen.milliseconds:.0f} ms"]
     if seen is not dense:
         said[1] += f" ({100 * seen.gmacs / dense.gmacs:.0f} %)"
         said[2] += f" ({dense.milliseconds / seen.milliseconds:.2f}x as fast)"
@@ -83,7 +84,7 @@ def _heading(seen: ReducerLook, dense: ReducerLook) -> str:
 def ends(values: npt.NDArray[np.floating]) -> tuple[float, float]:
     """The values that get the darkest and the lightest colour: the least, and one that a hundredth
     lies above, lest a single place leave all others dark."""
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     if not known.size:
         return 0.0, 1.0
     return float(known.min()), float(np.quantile(known, 0.99))

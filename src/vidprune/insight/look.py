@@ -60,13 +60,15 @@ class StageLook:
 class ReducerLook:
     """A model with one reducer on one clip.
 
-    `milliseconds`: a forward of this clip alone, the median of turns with the others. `guesses`:
-    the likeliest classes, none without a head. `trajectory`: its sum after each block, None where
-    nothing was left of the last frame. `stages`: those that leave out some token.
+    `gmacs`: of a view, `at_most` where how many tokens stay depends on the clip. `milliseconds`: a
+    forward of this clip alone, the median of turns with the others. `guesses`: the likeliest
+    classes, none without a head or where logits are not finite. `trajectory`: its sum after each
+    block, None where nothing was left of the last frame. `stages`: those that leave out some token.
     """
 
     reducer: str
     gmacs: float
+    at_most: bool
     milliseconds: float
     guesses: tuple[Guess, ...]
     trajectory: tuple[float | None, ...]
@@ -137,6 +139,7 @@ def _look(
     return ReducerLook(
         reducer=describe(model.reducer if isinstance(model, Pruned) else None),
         gmacs=gmacs_per_view(model),
+        at_most=any(_kept(choice) < choice.stage.kept for choice in seen.choices),
         milliseconds=milliseconds,
         guesses=_guesses(model, seen.logits, guesses),
         trajectory=tuple(_finite(each.item()) for each in trajectory_sums(seen)),
@@ -153,7 +156,7 @@ def _stage(choice: Choice, stands: Tensor, norm: GradNorm | None) -> StageLook:
         title=f"{stage.place.value} block {stage.block}",
         grid=grid,
         entering=int((choice.layout.origin >= 0).sum()),
-        kept=int((survivors >= 0).sum()),
+        kept=_kept(choice),
         standing=stands[0].cpu().numpy(),
         scores={
             name: on_grid(values, choice)[0].cpu().numpy() for name, values in choice.scores.items()
@@ -162,9 +165,14 @@ def _stage(choice: Choice, stands: Tensor, norm: GradNorm | None) -> StageLook:
     )
 
 
+def _kept(choice: Choice) -> int:
+    """How many tokens of one clip went on."""
+    return int((choice.origin >= 0).sum())
+
+
 def _guesses(model: PreTrainedModel, logits: Tensor | None, count: int) -> tuple[Guess, ...]:
     """The likeliest classes of one clip's `logits` (1, classes)."""
-    if logits is None:
+    if logits is None or not logits.isfinite().all():
         return ()
     best = logits[0].softmax(-1).sort(descending=True, stable=True)
     names = model.config.id2label

@@ -27,8 +27,9 @@ class StageSummary:
 class ReducerSummary:
     """A reducer over all clips.
 
-    `same_class`: in per cent, as the dense model's first; None without a head. `trajectory`: the
-    mean of the trajectory sum after each block, None where no clip has one. Times are medians.
+    `same_class`: in per cent, as the dense model's first; None without a head, or where its logits
+    are not finite. `trajectory`: the mean of the trajectory sum after each block over the clips
+    that have one, None where none has. Times are medians.
     """
 
     reducer: str
@@ -88,10 +89,10 @@ def _summary(looks: Sequence[ReducerLook], dense: Sequence[ReducerLook]) -> Redu
 
 
 def _same_class(looks: Sequence[ReducerLook], dense: Sequence[ReducerLook]) -> Interval | None:
-    if not dense[0].guesses:
+    if not all(whole.guesses for whole in dense):
         return None
     hits = [
-        look.guesses[0].label == whole.guesses[0].label
+        bool(look.guesses) and look.guesses[0].label == whole.guesses[0].label
         for look, whole in zip(looks, dense, strict=True)
     ]
     return share_interval(torch.tensor(hits))
