@@ -344,7 +344,8 @@ def looks() -> str:
     """What the kept tokens hold of GradNorm, and what time still repeats after the last block."""
     found = _report("looks")
     lines = [
-        "| reducer | GMACs | tokens left | GradNorm held | at random | trajectory sum | same class |",
+        "| reducer | GMACs | tokens left | GradNorm held | at random | trajectory sum "
+        "| same class |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in found["rows"]:
