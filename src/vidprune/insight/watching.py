@@ -20,8 +20,11 @@ from vidprune.reducers.schedule import Stage
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What came out of a block, as the next one is given it: the grid's `tokens` (B, N, C) and where
-    they lay. So it is after the block's reduction and, at the end of a level, after the merging."""
+    """What came out of a block: the grid's `tokens` (B, N, C) and where they lay.
+
+    It is what the next block attends to: after all reductions in between and, at the end of a
+    level, after the merging.
+    """
 
     block: int
     tokens: Tensor
