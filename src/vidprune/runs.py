@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -175,8 +175,16 @@ def make_folder(output: Path) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    with whole_or_nothing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_or_nothing(path: Path) -> Iterator[Path]:
+    """Where to write a file, which takes the place of `path` once it is whole."""
+    # The suffix stays last: by it others know what to write.
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    yield partial
     os.replace(partial, path)
 
 

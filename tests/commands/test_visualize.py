@@ -138,6 +138,23 @@ def test_what_is_looked_at_is_never_overwritten(
     assert list(own.parent.iterdir()) == [own]
 
 
+def test_what_is_cut_off_leaves_the_former_file_whole(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["visualize", str(clips / "growing/000.mp4"), "--model", "demo", "--reducer", "none"]
+    options = ["--output", str(tmp_path), "--formats", "gif", "--workers", "0"]
+    assert cli.main([*command, *options]) == 0
+    before = (tmp_path / "000.gif").read_bytes()
+
+    def half(frames: np.ndarray, path: Path) -> None:
+        path.write_bytes(b"GIF89a")
+        raise OSError("no space is left")
+
+    monkeypatch.setattr("vidprune.commands.visualize.write_gif", half)
+    assert cli.main([*command, *options]) == cli.FAILURE
+    assert (tmp_path / "000.gif").read_bytes() == before
+
+
 def test_nothing_readable_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     command = ["visualize", str(tmp_path / "broken.mp4"), "--model", "demo"]

@@ -15,7 +15,7 @@ from vidprune.environment import environment
 from vidprune.inference import Request, clip_key, read_requests
 from vidprune.insight.look import ClipLook, look
 from vidprune.insight.summary import Summary, summarise
-from vidprune.runs import make_folder, write_atomically
+from vidprune.runs import make_folder, whole_or_nothing, write_atomically
 from vidprune.video import Protocol
 
 FORMATS = ("png", "mp4", "gif", "html")
@@ -129,13 +129,15 @@ def _check_overwrites_nothing(videos: Sequence[Path], files: Sequence[Path]) -> 
 
 def _draw(clip: ClipLook, stem: Path, wish: Wish) -> None:
     if "png" in wish.formats:
-        sheet(clip, scores=wish.scores).save(f"{stem}.png")
-    if {"mp4", "gif"} & set(wish.formats):
-        frames = film(clip, scores=wish.scores)
-        if "mp4" in wish.formats:
-            write_mp4(frames, Path(f"{stem}.mp4"))
-        if "gif" in wish.formats:
-            write_gif(frames, Path(f"{stem}.gif"))
+        with whole_or_nothing(Path(f"{stem}.png")) as path:
+            sheet(clip, scores=wish.scores).save(path)
+    writers = {"mp4": write_mp4, "gif": write_gif}
+    wanted = [name for name in writers if name in wish.formats]
+    frames = film(clip, scores=wish.scores) if wanted else None
+    for name in wanted:
+        assert frames is not None, "drawn for them"
+        with whole_or_nothing(Path(f"{stem}.{name}")) as path:
+            writers[name](frames, path)
 
 
 def _names(videos: Sequence[Path]) -> list[str]:
