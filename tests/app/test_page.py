@@ -166,13 +166,13 @@ def test_broken_and_long_uploads_get_a_message_and_the_page_goes_on(
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all" * 100)
     drop(tab, broken)
-    tab.get_by_text("This file cannot be read as a video").wait_for()
+    tab.get_by_text("This file cannot be read as a video").first.wait_for()
     assert not tab.locator("#picture img").count()
     tab.reload()
     long = tmp_path / "long.mp4"
     write_video(long, np.zeros((900, 32, 32, 3), dtype=np.uint8))
     drop(tab, long)
-    tab.get_by_text("Cut a part out of it and drop that").wait_for()
+    tab.get_by_text("Cut a part out of it and drop that").first.wait_for()
     tab.reload()
     drop(tab, clips[2])
     assert "GMACs per view" in figures(tab)

@@ -146,9 +146,10 @@ def _blocks(gradio: Any, models: Sequence[str], limits: Limits, folder: Path) ->
         def limit(source: str, name: str) -> Any:
             return _slider(gradio, source, name)
 
+        upload.clear(_nothing(gradio), None, forget)
         # What was shown of another clip goes first, also where the new one cannot be read.
         for chosen in (
-            upload.change(_nothing(gradio), None, forget),
+            upload.upload(_nothing(gradio), None, forget),
             model.input(_nothing(gradio), None, forget).success(settle, model, [reducer, r]),
         ):
             read_clip = chosen.success(load, [upload, model], clip, **reading)
