@@ -14,7 +14,6 @@ def looked(video: str = "clip.mp4", name: str = "swing") -> ClipLook:
     stage = StageLook(
         title="after block 3",
         grid=GRID,
-        entering=12,
         kept=4,
         standing=np.array([0, 0, -1, 3, -1, -1, 6, 0, -1, 9, -1, -1]),
         scores={"redundancy": np.array([np.nan] * 6 + [0.0, 1, 2, 3, 4, 5], dtype=np.float32)},

@@ -80,6 +80,30 @@ def test_the_command_line_comes_last() -> None:
     assert importers("vidprune.cli") <= {"vidprune.__main__"}
 
 
+@pytest.mark.parametrize(
+    ("part", "later"),
+    [
+        ("insight", ("drawing", "app", "commands", "cli")),
+        ("drawing", ("app", "commands", "cli")),
+        ("app", ("commands", "cli")),
+    ],
+)
+def test_what_is_seen_is_told_before_it_is_drawn_and_shown(
+    part: str, later: tuple[str, ...]
+) -> None:
+    wrong = [
+        f"{dotted(path)} imports {name}"
+        for path in (PACKAGE / part).rglob("*.py")
+        for name in imported(path)
+        if any(inside(name, f"vidprune.{each}") for each in later)
+    ]
+    assert wrong == []
+
+
+def test_the_page_is_served_by_the_command_line_alone() -> None:
+    assert all(inside(name, "vidprune.cli") for name in importers("vidprune.app"))
+
+
 def test_commands_are_used_by_the_command_line_alone() -> None:
     assert all(inside(name, "vidprune.cli") for name in importers("vidprune.commands"))
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import has_head, known_class
 from vidprune.environment import usable_cores
+from vidprune.model import per_clip
 from vidprune.pruned import PrunedOutput
 from vidprune.video import Normalisation, Protocol, UnreadableVideo, normalise, read_views
 
@@ -80,8 +81,7 @@ class Classifier:
         batch size.
         """
         logits = self._forward(clips, clip_keys).logits.float().cpu()
-        # Some models answer frame by frame, or with one more axis: a clip's answer is the mean.
-        return logits.view(self.batch_size, -1, logits.shape[-1]).mean(1)[: len(clips)]
+        return per_clip(logits, self.batch_size)[: len(clips)]
 
     def _forward(self, clips: Tensor, clip_keys: Tensor) -> PrunedOutput:
         missing = self.batch_size - len(clips)

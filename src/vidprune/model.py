@@ -69,6 +69,12 @@ def run(
     return backbone.classify(pooled) if backbone.has_head else pooled, encoded.trace
 
 
+def per_clip(logits: Tensor, batch: int) -> Tensor:
+    """Logits (batch, classes) float32 of what a model answers: some answer frame by frame, or with
+    one more axis, and a clip's answer is their mean."""
+    return logits.float().view(batch, -1, logits.shape[-1]).mean(1)
+
+
 def encode(
     backbone: Backbone,
     reducer: Reducer | None,

@@ -5,8 +5,9 @@ import pytest
 from matrix import FAMILIES
 from tiny_models import tiny
 from vidprune import prune
-from vidprune.app.choices import REDUCERS, fitting, largest_r, with_r
+from vidprune.app.choices import REDUCERS, fitting, largest_r
 from vidprune.backbones.registry import adapt
+from vidprune.reducers.spec import with_r
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -29,9 +30,3 @@ def test_all_that_is_offered_can_be_pruned_by_and_no_more_can(family: str) -> No
     for name in REDUCERS.keys() - offered.keys():
         with pytest.raises(ValueError, match="r="):
             prune(model, with_r(REDUCERS[name], 1))
-
-
-def test_nothing_is_dropped_for_0() -> None:
-    assert with_r("sta:fold=true", 0) == "none"
-    assert with_r("sta:fold=true", 3) == "sta:fold=true,r=3"
-    assert with_r("sta", 3) == "sta:r=3"

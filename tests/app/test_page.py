@@ -222,6 +222,7 @@ def test_a_slow_upload_leaves_the_page_to_others(
     [
         (["--port", "70000"], "port=70000 must be 1 to 65535"),
         (["--host", "nonsense.invalid"], "host='nonsense.invalid' is no address of this machine"),
+        (["--host", "192.0.2.1"], "host='192.0.2.1' is no address of this machine"),
         (["--upload-mib", "0"], "upload_mib=0 must be at least 1"),
     ],
 )

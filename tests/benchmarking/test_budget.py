@@ -15,7 +15,7 @@ from vidprune.benchmarking.budget import (
     matched_views,
 )
 from vidprune.macs import costs
-from vidprune.reducers.spec import describe, parse
+from vidprune.reducers.spec import describe, parse, with_r
 
 CONFIGS = {
     "128 tokens": tiny_config(num_hidden_layers=3),
@@ -43,10 +43,6 @@ CASES = [
     ("18 tokens", "vid-tldr"),
     ("18 tokens", "run-length"),
 ]
-
-
-def with_r(spec: str, r: int) -> str:
-    return f"{spec}{',' if ':' in spec else ':'}r={r}"
 
 
 @cache

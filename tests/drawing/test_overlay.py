@@ -92,12 +92,12 @@ def test_values_beyond_the_ends_and_maps_without_a_range() -> None:
     assert (heat(np.array([2.0]), low=2, high=2) == cividis()[0]).all()
 
 
-def test_neighbours_have_colours_of_their_own() -> None:
+def test_neighbours_mostly_have_colours_of_their_own() -> None:
     for columns in (4, 7, 14, 16, 28):
         colours = group_colours(np.arange(columns * columns)).reshape(columns, columns, 3)
         same_row = (colours[:, 1:] == colours[:, :-1]).all(-1).mean()
         same_column = (colours[1:] == colours[:-1]).all(-1).mean()
-        assert same_row < 0.35
+        assert same_row == 0
         assert same_column < 0.35
 
 

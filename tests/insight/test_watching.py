@@ -6,8 +6,8 @@ import torch
 from matrix import PAIRS, Model
 from tiny_models import tiny
 from vidprune import prune
+from vidprune.backbones.registry import adapt
 from vidprune.insight.standing import standing
-from vidprune.insight.trajectory import trajectory_sums
 from vidprune.insight.watching import watch
 from vidprune.layout import TokenGrid
 
@@ -15,8 +15,6 @@ each_pair = pytest.mark.parametrize(("name", "spec"), PAIRS, ids=str)
 
 
 def clip_of(model: torch.nn.Module, seed: int = 0) -> torch.Tensor:
-    from vidprune.backbones.registry import adapt
-
     shape = adapt(model).clip_shape  # type: ignore[arg-type]
     return torch.randn((2, *shape), generator=torch.Generator().manual_seed(seed))
 
@@ -36,7 +34,15 @@ def test_it_sees_what_the_model_says(name: Model, spec: str) -> None:
     assert [choice.origin.tolist() for choice in watched.choices] == [
         places.tolist() for places in output.trace.origin
     ]
-    assert len(watched.outputs) == len(trajectory_sums(watched))
+    depth = adapt(model).depth
+    assert [each.block for each in watched.outputs] == list(range(depth))
+    last = watched.outputs[-1]
+    if output.trace.origin:
+        places = last.layout.origin
+        if last.layout.valid is not None:
+            places = places.masked_fill(~last.layout.valid, -1)
+        assert places.tolist() == output.trace.origin[-1].tolist()
+    assert last.tokens.shape[:2] == last.layout.origin.shape
 
 
 @each_pair

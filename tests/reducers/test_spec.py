@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vidprune.reducers.baselines import Random
 from vidprune.reducers.schedule import SCHEDULES
-from vidprune.reducers.spec import describe, parse
+from vidprune.reducers.spec import describe, parse, with_r
 from vidprune.reducers.sta import FIRST_GROUPS, SCORES, SIMILARITIES, STA
 
 
@@ -109,3 +109,9 @@ def test_space_around_is_nothing() -> None:
 def test_text_that_makes_no_reducer_is_refused_in_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse(text)
+
+
+def test_nothing_is_dropped_for_0() -> None:
+    assert with_r("sta:fold=true", 0) == "none"
+    assert with_r("sta:fold=true", 3) == "sta:fold=true,r=3"
+    assert with_r("sta", 3) == "sta:r=3"

@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vidprune.app.choices import with_r
 from vidprune.backbones.registry import adapt
 from vidprune.drawing.page import page
 from vidprune.drawing.sheet import sheet
@@ -17,6 +16,7 @@ from vidprune.inference import best_device, clip_key
 from vidprune.insight.look import ClipLook, ReducerLook, StageLook, look
 from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import prune
+from vidprune.reducers.spec import with_r
 from vidprune.video import UnreadableVideo, read_views
 
 _ON_PICTURE = 168
@@ -142,8 +142,10 @@ def _figures(model: PreTrainedModel, found: ClipLook) -> tuple[tuple[str, str, s
 
 
 def _held(last: StageLook | None) -> str:
-    if last is None or last.gradnorm is None:
+    if last is None:
         return "100 %"
+    if last.gradnorm is None:
+        return "-"
     return f"{100 * last.gradnorm:.0f} % (at random {100 * last.expected:.0f} %)"
 
 

@@ -2,7 +2,7 @@
 
 from vidprune.backbones.base import Shape
 from vidprune.planning import stages_for
-from vidprune.reducers.spec import parse
+from vidprune.reducers.spec import parse, with_r
 
 # As the page names them, and as text without its r.
 REDUCERS = {
@@ -15,11 +15,6 @@ REDUCERS = {
     "run-length": "run-length",
     "vid-TLDR": "vid-tldr",
 }
-
-
-def with_r(spec: str, r: int) -> str:
-    """A reducer's text with its r; `none` for 0."""
-    return f"{spec}{',' if ':' in spec else ':'}r={r}" if r else "none"
 
 
 def fitting(shape: Shape) -> dict[str, str]:

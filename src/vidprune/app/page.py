@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidprune.app.answers import Answer, Clip, Limits, answer, model_named, read
 from vidprune.app.choices import fitting, largest_r
@@ -70,7 +70,9 @@ def _check_address(host: str, port: int | None) -> None:
     if port is not None and not 1 <= port <= 65535:
         raise ValueError(f"port={port} must be 1 to 65535")
     try:
-        socket.getaddrinfo(host, port)
+        family, kind, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.bind(address)
     except OSError as error:
         raise ValueError(f"host={host!r} is no address of this machine ({error})") from error
 
@@ -107,56 +109,87 @@ def _blocks(gradio: Any, models: Sequence[str], limits: Limits, folder: Path) ->
         gradio.Markdown(f"## vidprune: which tokens go\n{_HINT}")
         with gradio.Row():
             with gradio.Column(scale=1, min_width=320):
-                upload = gradio.File(label="video", file_types=["video"], elem_id="upload")
-                model = gradio.Dropdown(
-                    list(models), value=models[0], label="model", elem_id="model"
-                )
-                reducer, r = _settings(gradio, models[0])
+                asked = _asked(gradio, models)
             with gradio.Column(scale=2, min_width=480):
-                figures = gradio.HTML(elem_id="figures")
-                with gradio.Row():
-                    dense = gradio.Label(label="dense", num_top_classes=5, elem_id="dense")
-                    pruned = gradio.Label(label="pruned", num_top_classes=5, elem_id="pruned")
-        picture = gradio.Image(
-            show_label=False,
-            type="pil",
-            format="png",
-            interactive=False,
-            buttons=["download", "fullscreen"],
-            elem_id="picture",
-            alt_text="the clip, GradNorm, and what is left after each stage",
-        )
-        page = gradio.DownloadButton("take it away as a page", visible=False, elem_id="page")
-        clip = gradio.State()
-        shown = [picture, dense, pruned, figures, page]
-        asked = {"inputs": [clip, reducer, r], "outputs": shown, "show_progress_on": [picture]}
-        show, forget = _showing(gradio, folder), [clip, *shown]
-        reading = {"concurrency_limit": _READERS, "concurrency_id": "reading"}
-        # One at a time: two forwards would spoil each other's times.
-        running = {"concurrency_limit": 1, "concurrency_id": "running"}
-        last = {"trigger_mode": "always_last", **running}
-
-        def load(path: str | None, source: str) -> Clip | None:
-            with _said(gradio):
-                return None if path is None else read(Path(path), source, limits)
-
-        def settle(source: str) -> Any:
-            return _settings(gradio, source)
-
-        def limit(source: str, name: str) -> Any:
-            return _slider(gradio, source, name)
-
-        upload.clear(_nothing(gradio), None, forget)
-        # What was shown of another clip goes first, also where the new one cannot be read.
-        for chosen in (
-            upload.upload(_nothing(gradio), None, forget),
-            model.input(_nothing(gradio), None, forget).success(settle, model, [reducer, r]),
-        ):
-            read_clip = chosen.success(load, [upload, model], clip, **reading)
-            read_clip.success(show, **asked, **running)
-        reducer.input(limit, [model, reducer], r).success(show, **asked, **running)
-        r.input(show, **asked, **last)
+                figures, dense, pruned = _told(gradio)
+        picture, page = _drawn(gradio)
+        _wire(gradio, asked, [picture, dense, pruned, figures, page], limits, folder)
     return blocks
+
+
+class _Asked(NamedTuple):
+    """What a visitor gives and chooses."""
+
+    upload: Any
+    model: Any
+    reducer: Any
+    r: Any
+
+
+def _asked(gradio: Any, models: Sequence[str]) -> _Asked:
+    upload = gradio.File(label="video", file_types=["video"], elem_id="upload")
+    model = gradio.Dropdown(list(models), value=models[0], label="model", elem_id="model")
+    return _Asked(upload, model, *_settings(gradio, models[0]))
+
+
+def _told(gradio: Any) -> tuple[Any, Any, Any]:
+    """Figures, and the classes dense and pruned."""
+    figures = gradio.HTML(elem_id="figures")
+    with gradio.Row():
+        dense = gradio.Label(label="dense", num_top_classes=5, elem_id="dense")
+        pruned = gradio.Label(label="pruned", num_top_classes=5, elem_id="pruned")
+    return figures, dense, pruned
+
+
+def _drawn(gradio: Any) -> tuple[Any, Any]:
+    """The picture, and all of it to take away."""
+    picture = gradio.Image(
+        show_label=False,
+        type="pil",
+        format="png",
+        interactive=False,
+        buttons=["download", "fullscreen"],
+        elem_id="picture",
+        alt_text="the clip, GradNorm, and what is left after each stage",
+    )
+    page = gradio.DownloadButton("take it away as a page", visible=False, elem_id="page")
+    return picture, page
+
+
+def _wire(gradio: Any, asked: _Asked, shown: list[Any], limits: Limits, folder: Path) -> None:
+    """What follows from what a visitor does."""
+    clip = gradio.State()
+    nothing, forgotten = _nothing(gradio), [clip, *shown]
+    reading = {"concurrency_limit": _READERS, "concurrency_id": "reading"}
+    # One at a time: two forwards would spoil each other's times.
+    showing = {
+        "fn": _showing(gradio, folder),
+        "inputs": [clip, asked.reducer, asked.r],
+        "outputs": shown,
+        "show_progress_on": [shown[0]],
+        "concurrency_limit": 1,
+        "concurrency_id": "running",
+    }
+
+    def load(path: str | None, source: str) -> Clip | None:
+        with _said(gradio):
+            return None if path is None else read(Path(path), source, limits)
+
+    def settle(source: str) -> Any:
+        return _settings(gradio, source)
+
+    def limit(source: str, name: str) -> Any:
+        return _slider(gradio, source, name)
+
+    asked.upload.clear(nothing, None, forgotten)
+    # What was shown of another clip goes first, also where the new one cannot be read.
+    dropped = asked.upload.upload(nothing, None, forgotten)
+    chosen = asked.model.input(nothing, None, forgotten)
+    settled = chosen.success(settle, asked.model, [asked.reducer, asked.r])
+    for ready in (dropped, settled):
+        ready.success(load, [asked.upload, asked.model], clip, **reading).success(**showing)
+    asked.reducer.input(limit, [asked.model, asked.reducer], asked.r).success(**showing)
+    asked.r.input(**showing, trigger_mode="always_last")
 
 
 def _settings(gradio: Any, source: str) -> tuple[Any, Any]:

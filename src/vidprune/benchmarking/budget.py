@@ -13,7 +13,7 @@ from vidprune.backbones.registry import shape_of
 from vidprune.macs import costs
 from vidprune.planning import stages_for
 from vidprune.reducers.schedule import Gaps
-from vidprune.reducers.spec import describe, parse
+from vidprune.reducers.spec import describe, parse, with_r
 from vidprune.video.views import evenly_spaced
 
 _REFUSED = -inf
@@ -35,9 +35,9 @@ def matched_reducer(
     near = [r for run in runs for r in _around(run, cost, gmacs)]
     if not near:
         # Says why not even the smallest fits.
-        costs(config, _with_r(spec, 1))
+        costs(config, with_r(spec, 1))
     r = min(near, key=lambda r: abs(cost(r) - gmacs))
-    return describe(parse(_with_r(spec, r)))
+    return describe(parse(with_r(spec, r)))
 
 
 # Note [costs of a pyramid]
@@ -55,7 +55,7 @@ def _falling(shape: Shape, spec: str, like: str | None) -> list[Sequence[int]]:
         return [every]
     runs: dict[Form, list[int]] = {}
     for r in every:
-        form = _form(shape, _with_r(spec, r))
+        form = _form(shape, with_r(spec, r))
         if form is None:
             # Where so many tokens cannot go, more cannot either.
             break
@@ -79,13 +79,9 @@ def _around(run: Sequence[int], cost: Callable[[int], float], gmacs: float) -> S
     return [r for r in run[max(after - 1, 0) : after + 1] if cost(r) > _REFUSED]
 
 
-def _with_r(spec: str, r: int) -> str:
-    return f"{spec}{',' if ':' in spec else ':'}r={r}"
-
-
 def _cost(config: PreTrainedConfig, spec: str, r: int) -> float:
     """GMACs per view; less than any, as of a very large r, where that does not fit the model."""
-    reducer = _with_r(spec, r)
+    reducer = with_r(spec, r)
     if _form(shape_of(config), reducer) is None:
         return _REFUSED
     return costs(config, reducer).gmacs_per_view

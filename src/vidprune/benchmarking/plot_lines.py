@@ -87,7 +87,7 @@ def _line(name: str, rows: tuple[BenchmarkRow, ...], names: Sequence[str]) -> Li
 
 
 def look_of(reducer: str, variant: int) -> tuple[str, str, str]:
-    """Colour and marker of a reducer's text, and the dashes of its so-manieth variant."""
+    """Colour and marker of a reducer's text, and the dashes of its variants, counted from 0."""
     kind = _kind(reducer)
     dashes = _DASHES[variant % len(_DASHES)]
     return _COLOURS.get(kind, _OTHERS), _MARKERS.get(kind, "o"), dashes

@@ -53,7 +53,7 @@ def heat(values: npt.NDArray[np.floating], *, low: float, high: float) -> Pixels
 
 
 def group_colours(owners: npt.NDArray[np.int64]) -> Pixels:
-    """A colour (..., 3) for the group of each owner, by its place: neighbours differ."""
+    """A colour (..., 3) for the group of each owner, by its place."""
     table = np.array([rgb(colour) for colour in GROUPS], dtype=np.uint8)
-    # A multiplier that shares no factor with the six, and takes rows of any length apart.
+    # Neighbours in a row are three or four of the six apart, and from row to row it drifts.
     return table[(owners * 7919 // 7) % len(table)]

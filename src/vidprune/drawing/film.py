@@ -29,14 +29,13 @@ def film(found: ClipLook, *, frame_height: int = 224, scores: bool = False) -> P
     # H.264 halves the colour's rows and columns.
     canvas = Image.new("RGB", (across + across % 2, down + down % 2), PAPER)
     pen = Pen(canvas, margin=_MARGIN)
-    film = np.repeat(np.asarray(canvas)[None], len(tiles.frames), 0)
     for number, row in enumerate(rows):
         top = _MARGIN + number * (height + 2 * LINE + _GAP)
         pen.write(_MARGIN, top, row[0].heading or "", room=across - 2 * _MARGIN)
         for place, strip in enumerate(row):
             left = _MARGIN + place * (width + _GAP)
             pen.write(left, top + LINE, strip.label, ink=FAINT, room=width)
-    film[:] = np.asarray(canvas)
+    film = np.repeat(np.asarray(canvas)[None], len(tiles.frames), 0)
     for number, row in enumerate(rows):
         top = _MARGIN + number * (height + 2 * LINE + _GAP) + 2 * LINE
         for place, strip in enumerate(row):

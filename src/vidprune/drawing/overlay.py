@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vidprune.drawing.colours import Pixels, group_colours, heat
+from vidprune.drawing.colours import UNJUDGED, Pixels, group_colours, heat
 from vidprune.insight.grids import factor, parents
 from vidprune.layout import TokenGrid
 
 _VEIL, _BEHIND_HEAT = 0.78, 0.25
+_CROSS = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +118,8 @@ def heated(
     # Around the middle grey, so that the map keeps its order from dark to light.
     shown = (colours + _BEHIND_HEAT * (grey - 127.5)).clip(0, 255)
     unknown = np.isnan(values)[places]
-    shown[unknown] = 255
-    shown[unknown & _crosses(tiles, grid)] = 150
+    shown[unknown] = UNJUDGED
+    shown[unknown & _crosses(tiles, grid)] = _CROSS
     return shown.round().astype(np.uint8)
 
 

@@ -1,7 +1,7 @@
 """GradNorm: which places a model's answer hangs on (Ding et al. 2023, Eq. 7)."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.base import Backbone
 from vidprune.backbones.registry import adapt
 from vidprune.insight.grids import collected, divided
-from vidprune.insight.watching import clip_logits
+from vidprune.insight.watching import WatchedBackbone, clip_logits
 from vidprune.layout import Layout, TokenGrid
 from vidprune.model import encode
 from vidprune.pruned import unprune
@@ -82,34 +82,22 @@ def share_held(found: GradNorm, origin: Tensor, grid: TokenGrid) -> Tensor:
     return held.sum(1) / sums.sum(1)
 
 
-class _Followed:
-    """A backbone that keeps the output of every block, with where its tokens lay, to differentiate
-    by; all else is done by the one it follows."""
+class _Followed(WatchedBackbone):
+    """A watched backbone that also keeps the output of every block, with where its tokens lay, to
+    differentiate by."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
-        self._layout: Layout | None = None
+        super().__init__(backbone)
         self.outputs: list[tuple[Tensor, Layout]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backbone, name)
 
     def embed(self, pixel_values: Tensor) -> Tensor:
         """As the backbone's; what comes of it has gradients even where no weight has."""
         with torch.no_grad():
-            tokens = self._backbone.embed(pixel_values)
+            tokens = self.watched.embed(pixel_values)
         return tokens.requires_grad_()
-
-    def attend(
-        self, block: int, tokens: Tensor, layout: Layout, key_bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As the backbone's."""
-        self._layout = layout
-        return self._backbone.attend(block, tokens, layout, key_bias)
 
     def feed_forward(self, block: int, tokens: Tensor) -> Tensor:
         """As the backbone's."""
-        output = self._backbone.feed_forward(block, tokens)
-        assert self._layout is not None, "a block attends first"
-        self.outputs.append((output, self._layout))
+        output = self.watched.feed_forward(block, tokens)
+        self.outputs.append((output, self.entered[-1].layout))
         return output

@@ -36,7 +36,7 @@ Places = npt.NDArray[np.int64]
 class StageLook:
     """What a stage leaves.
 
-    `title`: where it acts; `entering` tokens became `kept` ones. `standing` (N,): for each place of
+    `title`: where it acts; `kept` tokens go on. `standing` (N,): for each place of
     the `grid`, flat and time-major, the place whose survivor stands for it, -1 for nobody's.
     `scores`: by which tokens were judged, each (N,), NaN where a place was not. `gradnorm`: the
     share of the clip's GradNorm at the survivors' places, in [0, 1]; None without a classifier.
@@ -44,7 +44,6 @@ class StageLook:
 
     title: str
     grid: TokenGrid
-    entering: int
     kept: int
     standing: Places
     scores: dict[str, Floats]
@@ -155,7 +154,6 @@ def _stage(choice: Choice, stands: Tensor, norm: GradNorm | None) -> StageLook:
     return StageLook(
         title=f"{stage.place.value} block {stage.block}",
         grid=grid,
-        entering=int((choice.layout.origin >= 0).sum()),
         kept=_kept(choice),
         standing=stands[0].cpu().numpy(),
         scores={

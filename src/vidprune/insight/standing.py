@@ -38,11 +38,10 @@ def _after(choice: Choice, before: Tensor) -> Tensor:
     # For each place of the grid, who stands for the token that stood there until now.
     moved = torch.full_like(before, NOBODY)
     if owner is not None:
-        real = entered
         heirs = survivors.gather(1, owner)
         if choice.layout.valid is not None:
             heirs = heirs.masked_fill(~choice.layout.valid, NOBODY)
-        moved = _written(moved, real, heirs, choice.layout.valid)
+        moved = _written(moved, entered, heirs, choice.layout.valid)
     moved = _written(moved, survivors, survivors, survivors >= 0)
     known = moved.gather(1, before.clamp(min=0))
     return known.masked_fill(before < 0, NOBODY)

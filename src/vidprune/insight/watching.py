@@ -12,7 +12,7 @@ from vidprune.backbones.base import Backbone
 from vidprune.backbones.registry import adapt
 from vidprune.layout import Layout, TokenGrid
 from vidprune.merging import pooling_weights
-from vidprune.model import Encoded, encode
+from vidprune.model import Encoded, encode, per_clip
 from vidprune.pruned import Pruned
 from vidprune.reducers.base import Need, Reducer, Reduction, Scoring, Signals
 from vidprune.reducers.schedule import Stage
@@ -84,29 +84,27 @@ def watch(model: PreTrainedModel, pixel_values: Tensor, clip_keys: Tensor | None
 
 
 def clip_logits(backbone: Any, encoded: Encoded) -> Tensor:
-    """Logits (B, classes) float32; of a model that answers frame by frame, or with one more axis,
-    the mean."""
+    """Logits (B, classes) float32 from what the blocks left."""
     pooled = backbone.pool(backbone.features(encoded.tokens), pooling_weights(encoded.layout))
-    logits = backbone.classify(pooled).float()
-    return logits.view(len(encoded.tokens), -1, logits.shape[-1]).mean(1)
+    return per_clip(backbone.classify(pooled), len(encoded.tokens))
 
 
 class WatchedBackbone:
     """A backbone that notes what enters its blocks; all else is done by the one it watches."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
+        self.watched = backbone
         self.entered: list[Output] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._backbone, name)
+        return getattr(self.watched, name)
 
     def attend(
         self, block: int, tokens: Tensor, layout: Layout, key_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As the backbone's."""
-        self.entered.append(Output(block - 1, tokens[:, self._backbone.prefix :], layout))
-        return self._backbone.attend(block, tokens, layout, key_bias)
+        self.entered.append(Output(block - 1, tokens[:, self.watched.prefix :], layout))
+        return self.watched.attend(block, tokens, layout, key_bias)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,6 +51,11 @@ def parse(text: str) -> Reducer | None:
     return kind(**dict(options))
 
 
+def with_r(text: str, r: int) -> str:
+    """A reducer's text, which has no r yet, with one; `none` for an r of 0, which drops nothing."""
+    return f"{text}{',' if ':' in text else ':'}r={r}" if r else NONE
+
+
 def describe(reducer: Reducer | None) -> str:
     """The shortest text that `parse` turns back into `reducer`; its repr where it has no name."""
     if reducer is None:

@@ -79,9 +79,9 @@ def scores(
 
     `redundancy`: how much of what came before a token repeats, where 1 is the mean of its group
     (which is ranked by itself), NaN throughout where `score` is semantic and does not ask;
-    `importance`: its activation within its group; `score`: what ranks
-    it, of which the largest go. Redundancy and score are NaN in the group visited first, which is
-    thinned by another rule (`bipartite_order`).
+    `importance`: its activation within its group; `score`: what ranks it, of which the largest go.
+    Redundancy and score are NaN in the group visited first, which is thinned by another rule
+    (`bipartite_order`).
     """
     _check(tokens, keys, groups, drop)
     with full_precision(tokens.device):
