@@ -98,6 +98,7 @@ def test_the_figures_are_those_of_the_models(looked: Path) -> None:
             assert stage["gradnorm"]["value"] == pytest.approx(held.item(), rel=1e-4)
             assert stage["at_random"] == pytest.approx(100 * origin.shape[1] / 512)
             assert stage["tokens"] == origin.shape[1]
+    assert found["seconds_per_clip"] > 0
     assert len(found["rows"][0]["trajectory"]) == 12
     assert not found["rows"][0]["stages"]
 

@@ -32,6 +32,7 @@ def summary(looks: list[ClipLook]) -> Summary:
     return Summary(
         rows=summarise(looks),
         num_clips=len(looks),
+        seconds_per_clip=1.5,
         unreadable=(),
         checkpoint="tiny",
         command="",

@@ -1,11 +1,14 @@
 """Which tokens go, and why: pictures, films and a page of clips, and the figures behind them."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidprune.drawing.film import film, write_gif, write_mp4
@@ -72,31 +75,27 @@ def visualize(
     _check_overwrites_nothing(videos, [output / f"{n}.{f}" for n in names for f in wish.formats])
     make_folder(output)
     found: list[ClipLook] = []
+    seconds: list[float] = []
     unreadable: list[dict[str, str]] = []
     requests = [Request(str(path), path, (view,)) for path in videos]
     for done, (request, pixels) in enumerate(read_requests(requests, protocol, workers), start=1):
         if isinstance(pixels, str):
             unreadable.append({"path": request.name, "reason": pixels})
         else:
-            clip = look(
-                models,
-                pixels[view],
-                video=request.name,
-                clip_key=clip_key(request.name, view),
-                label=wish.label,
-                repeats=wish.repeats,
-            )
+            started = time.perf_counter()
+            clip = _look(models, request.name, view, pixels[view], wish)
             _draw(clip, output / names[done - 1], wish)
+            seconds.append(time.perf_counter() - started)
             # The page shows the first ones; of the others the figures are enough.
             found.append(clip if len(found) < ON_PAGE else replace(clip, frames=clip.frames[:0]))
         observe(done)
     if found and "html" in wish.formats:
-        write_atomically(
-            output / PAGE, page(found[:ON_PAGE], title=f"{checkpoint}: which tokens go")
-        )
+        title = f"{checkpoint}: which tokens go"
+        write_atomically(output / PAGE, page(found[:ON_PAGE], title=title))
     record = Summary(
         rows=summarise(found),
         num_clips=len(found),
+        seconds_per_clip=median(seconds) if seconds else None,
         unreadable=tuple(unreadable),
         checkpoint=checkpoint,
         command=command,
@@ -106,6 +105,13 @@ def visualize(
     )
     write_atomically(output / RECORD, record.to_json())
     return record
+
+
+def _look(
+    models: Sequence[PreTrainedModel], name: str, view: int, pixels: Tensor, wish: Wish
+) -> ClipLook:
+    key, label, repeats = clip_key(name, view), wish.label, wish.repeats
+    return look(models, pixels, video=name, clip_key=key, label=label, repeats=repeats)
 
 
 def _view(protocol: Protocol, asked: int | None) -> int:

@@ -43,10 +43,12 @@ class ReducerSummary:
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """Reducers over clips, the dense model first; `unreadable` ones have no part in it, and of no
-    clip there are no rows."""
+    clip there are no rows. `seconds_per_clip`: to look at one and draw it, decoding and loading
+    left out; the median, None of no clip."""
 
     rows: tuple[ReducerSummary, ...]
     num_clips: int
+    seconds_per_clip: float | None
     unreadable: tuple[dict[str, str], ...]
     checkpoint: str
     command: str

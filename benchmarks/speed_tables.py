@@ -1,0 +1,191 @@
+"""Tables of what forwards cost and how long they take."""
+
+import re
+from itertools import product
+from typing import Any
+
+from records import benchmark_record
+
+from vidprune.backbones.architectures import architecture
+from vidprune.benchmarking.account import KINDS
+from vidprune.benchmarking.contest import shrunk
+from vidprune.benchmarking.report import Benchmark
+from vidprune.benchmarking.table import speed_table, taken_on
+from vidprune.macs import costs
+from vidprune.reducers.sta import STA
+
+
+def costs_table() -> str:
+    """What a view costs at every r, by formula, for the four ViTs."""
+    drops = (0, 16, 32, 48, 64, 80, 96)
+    names = ("small", "base", "large", "huge")
+    lines = [f"| model | {' | '.join(f'r = {r}' for r in drops)} |", "|---|" + "--:|" * len(drops)]
+    for name in names:
+        config = architecture(f"vit_{name}_patch16_224")
+        found = [costs(config, STA(r=r)).gmacs_per_view for r in drops]
+        lines.append(f"| ViT-{name[0].upper()} | {' | '.join(f'{g:.2f}' for g in found)} |")
+    return "\n".join([*lines, ""])
+
+
+SETTINGS = tuple(product(("small", "base"), ("fp32", "bf16"), (1, 8)))
+
+
+def sweep() -> str:
+    """What dropping more buys on the CPU, over the best dense run."""
+    drops, methods = (32, 48, 64, 96), ("sta:r", "random:r", "random:r,fold=true", "tome:r")
+    lines = [
+        f"| model, dtype, batch | | {' | '.join(f'r = {r}' for r in drops)} |",
+        "|---|---|" + "--:|" * len(drops),
+    ]
+    records = []
+    for size, dtype, batch in SETTINGS:
+        found = [benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r{r}") for r in drops]
+        records += found
+        for method in methods:
+            cells = [_speed_up_of(record, method) for record in found]
+            title = f"ViT-{size[0].upper()}, {dtype}, {batch}" if method == methods[0] else ""
+            lines.append(f"| {title} | `{method}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
+
+
+def _speed_up_of(record: Benchmark, method: str) -> str:
+    """A method's speed-up and, in brackets, how many times less arithmetic."""
+    form = re.compile(method.replace(":r", r":r=\d+"))
+    row = next(row for row in record.rows if form.fullmatch(row.setting.reducer))
+    assert row.speed is not None, "it was timed"
+    return f"{row.speed.speed_up:.2f} ({row.gmacs_dense / row.gmacs_per_view:.2f})"
+
+
+def _of_one_machine(records: list[Benchmark]) -> str:
+    """What many records were taken on, which has to be the same but for the commit."""
+    first = records[0]
+    for record in records:
+        if _machine(record) != _machine(first):
+            raise ValueError(
+                f"a table mixes machines: {_machine(first)} for `{first.command}` and "
+                f"{_machine(record)} for `{record.command}`; take the records anew on one"
+            )
+    said = f"{len(records)} runs, each in turn with its own dense model; such as: "
+    return said + taken_on(first)
+
+
+def _machine(record: Benchmark) -> dict[str, Any]:
+    return {name: value for name, value in record.environment.items() if name != "commit"}
+
+
+def account() -> str:
+    """Where a forward's time goes, dense and with STA at r = 64, and what the bound leaves."""
+    # Of these models the head takes no time that shows; older records book it as embedding.
+    kinds = [kind for kind in KINDS if kind != "head"]
+    lines = [
+        f"| model, dtype, batch | ms | {' | '.join(kinds)} | all |",
+        "|---|---|" + "--:|" * (len(kinds) + 1),
+    ]
+    records = []
+    for size, dtype, batch in SETTINGS:
+        found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r64")
+        records.append(found)
+        dense, pruned = (row.speed.account_ms for row in found.rows[:2])
+        title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
+        config = architecture(found.rows[0].setting.checkpoint)
+        bound = shrunk(dense, costs(config), costs(config, found.rows[1].setting.reducer))
+        named = {"`none`": dense, "bound": bound, "`sta:r=64`": pruned}
+        for name, spent in named.items():
+            cells = [f"{spent[kind]:.0f}" for kind in kinds] + [f"{sum(spent.values()):.0f}"]
+            lines.append(f"| {title} | {name} | {' | '.join(cells)} |")
+            title = ""
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
+
+
+def matched(size: str, dtype: str, batch: int) -> str:
+    """Every reducer, and cheaper dense models, at the arithmetic of STA with r = 64."""
+    found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r64")
+    return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
+
+
+def target() -> str:
+    """Pruned time against the bound, and the share of selection, on one thread."""
+    both = [benchmark_record(f"cpu/target-{size}") for size in ("small", "base")]
+    tables = [speed_table(found.rows).markdown() for found in both]
+    named = zip(("ViT-S", "ViT-B"), tables, both, strict=True)
+    return "\n".join(f"{name}:\n\n{table}\n{_spoken(found)}\n" for name, table, found in named)
+
+
+# GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.
+VIDEOSWIN_DROPS = (0, 192, 256, 320)
+VIDEOSWIN_PUBLISHED = {
+    "swin3d_t": (88, 68, 61, 54),
+    "swin3d_s": (166, 121, 106, 91),
+    "swin3d_b": (282, 202, 176, 149),
+    "swin3d_b_ssv2": (321, 241, 215, 188),
+}
+
+
+def videoswin_costs() -> str:
+    """VideoSwin's arithmetic in the paper's form, beside the paper's, and with gaps closed."""
+    lines = [
+        "| | r = 0 | paper | r = 192 | paper | closed | r = 256 | paper | closed | r = 320 | paper "
+        "| closed |",
+        "|---|" + "--:|" * 11,
+    ]
+    for name, published in VIDEOSWIN_PUBLISHED.items():
+        cells = []
+        for r, printed in zip(VIDEOSWIN_DROPS, published, strict=True):
+            forms = [f"sta:r={r},gaps=filled", *([f"sta:r={r}"] if r else [])]
+            ours = [f"{costs(architecture(name), form).gmacs_per_view:.1f}" for form in forms]
+            cells += [ours[0], str(printed), *ours[1:]]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def videoswin_speed() -> str:
+    """Dense and pruned VideoSwins in turn."""
+    return "\n".join(_videoswin_speed(name) for name in ("swin3d_t", "swin3d_b"))
+
+
+def _videoswin_speed(name: str) -> str:
+    found = benchmark_record(f"cpu/videoswin-{name}")
+    return f"`{name}`:\n\n{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
+
+
+FAMILIES = (
+    "swin3d_t",
+    "swin3d_s",
+    "swin3d_b",
+    "vivit_b_16x2",
+    "vjepa2_vitl_fpc16_256",
+    "vit_base_patch16_224",
+    "timesformer_base_8x224",
+    "videoprism_base",
+)
+
+
+def families() -> str:
+    """One published shape of each family, a real clip from its file to its classes."""
+    lines = [
+        "| model | clip | reducer | GMACs | clips/s | speed-up | from a file, videos/s |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
+    records = [benchmark_record(f"cpu/families-{name}") for name in FAMILIES]
+    for found in records:
+        own = found.rows[0].setting
+        title = f"`{own.checkpoint}` | {own.frames}x{own.size}x{own.size}"
+        for row in found.rows:
+            assert row.speed is not None, "it was timed"
+            assert row.end_to_end is not None, "it was given a video"
+            speed = row.speed
+            quartiles = f"{speed.speed_up_low:.2f}-{speed.speed_up_high:.2f}"
+            cells = (
+                f"{row.gmacs_per_view:.1f}",
+                f"{speed.clips_per_second:.2f}",
+                f"{speed.speed_up:.2f} ({quartiles})",
+                f"{row.end_to_end.videos_per_second:.2f}",
+            )
+            lines.append(f"| {title} | `{row.setting.reducer}` | {' | '.join(cells)} |")
+            title = " | "
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
+
+
+def _spoken(found: Benchmark) -> str:
+    setting = found.rows[0].setting
+    return f"{setting.dtype}, batch {setting.batch_size}; {taken_on(found)}"
