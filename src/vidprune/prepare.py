@@ -1,5 +1,6 @@
 """From what a user names to the model and the protocol that a command runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.checkpoints import load, name_classes
 from vidprune.backbones.positions import PositionRule
-from vidprune.backbones.registry import adapt
+from vidprune.backbones.registry import adapt, has_head
 from vidprune.inference import normalisation_of
 from vidprune.labels import LABEL_SETS, label_names
 from vidprune.video import PROTOCOLS, Protocol, normalise, read_views
@@ -67,7 +68,7 @@ def load_model(
         dtype=DTYPES[dtype],
     )
     if labels is not None:
-        name_classes(model, _names(labels))
+        name_classes(model, names_in(labels))
     elif not any(class_names_of(model)) and options.protocol in _PROTOCOL_LABELS:
         names = label_names(_PROTOCOL_LABELS[options.protocol])
         if len(names) == model.config.num_labels:
@@ -138,7 +139,36 @@ def class_number(model: PreTrainedModel, text: str) -> int:
     )
 
 
-def _names(labels: str) -> tuple[str, ...]:
+def fit_head(
+    model: PreTrainedModel, names: Sequence[str] | None, count: int, *, anew: bool, seed: int
+) -> bool:
+    """Give the model a head for `count` classes, called `names`; whether it is a new one.
+
+    The head that is there stays, unless `anew`, where it has these names, or, of classes without
+    names, as many. A new one has small weights, drawn by `seed`. Raises ValueError for a model
+    without a head.
+    """
+    if not has_head(model):
+        raise ValueError(
+            f"model is a {type(model).__name__}, an encoder without a head; load a classifier's "
+            "checkpoint, whatever its classes"
+        )
+    fits = class_names_of(model) == list(names) if names else model.config.num_labels == count
+    if fits and not anew:
+        return False
+    model.config.id2label = dict(enumerate(names or [f"LABEL_{index}" for index in range(count)]))
+    model.config.label2id = {name: index for index, name in model.config.id2label.items()}
+    head = torch.nn.Linear(model.classifier.in_features, count)
+    weights = torch.Generator().manual_seed(seed)
+    torch.nn.init.trunc_normal_(head.weight, std=0.01, generator=weights)
+    torch.nn.init.zeros_(head.bias)
+    model.classifier = head
+    model.num_labels = count
+    return True
+
+
+def names_in(labels: str) -> tuple[str, ...]:
+    """The names of a label set that ships with vidprune, or of a file with one per line."""
     if labels in LABEL_SETS:
         return label_names(labels)
     if not Path(labels).is_file():

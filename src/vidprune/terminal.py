@@ -26,6 +26,7 @@ from vidprune.report import (
     Report,
     hardware,
 )
+from vidprune.training.record import Training
 
 _WIDE = 120
 _IMPLIED = ("efficiency", "p50, ms", "memory, MiB", "over bound")
@@ -60,6 +61,22 @@ def report_table(report: Report) -> Table:
         ("unreadable", str(len(report.unreadable))),
         ("GMACs per view", f"{report.gmacs_per_view:.2f}"),
         ("videos per second", "all were done before" if rate is None else f"{rate:.2f}"),
+    ):
+        table.add_row(name, Text(value))
+    return table
+
+
+def training_table(found: Training) -> Table:
+    """A training run in a few lines, and the finished model's accuracy with each reducer."""
+    table = Table("", Column(overflow="fold"), show_header=False)
+    seconds = found.epoch_seconds
+    for name, value in (
+        ("trained from", found.checkpoint),
+        ("with", found.recipe["reducer"]),
+        ("videos", f"{found.num_videos}, {len(found.unreadable)} of them unreadable"),
+        ("seconds per epoch", f"{sum(seconds) / len(seconds):.1f}" if seconds else "all were done"),
+        ("peak memory", f"{found.peak_memory_gib:.2f} GiB"),
+        *((f"top-1 with {each.reducer}", _per_cent(each.top1)) for each in found.evaluations),
     ):
         table.add_row(name, Text(value))
     return table

@@ -124,6 +124,10 @@ class Backbone(Shape, Protocol):
     forward, bit for bit. Tokens are (B, P + N, C): the model's own P before those of the grid.
     """
 
+    def layer(self, block: int) -> Any:
+        """The model's own module of a block, with all weights of that block in it."""
+        ...
+
     def places(self, device: torch.device) -> Tensor | None:
         """The place (time-major) of each token as `embed` gives them, (N,) int64; None where
         they are time-major already."""

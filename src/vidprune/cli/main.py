@@ -18,6 +18,7 @@ from vidprune.cli import (
     demo,
     evaluate,
     predict,
+    train,
     visualize,
 )
 from vidprune.cli.statuses import FAILURE, INTERRUPTED, USAGE
@@ -32,6 +33,7 @@ VERBS = {
     "benchmark": benchmark,
     "visualize": visualize,
     "app": app,
+    "train": train,
     "demo": demo,
 }
 

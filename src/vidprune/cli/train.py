@@ -1,0 +1,252 @@
+"""`vidprune train`."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidprune.cli.classifiers import checkpoint_name
+from vidprune.cli.console import name_unreadable, open_console
+from vidprune.cli.options import SPECS, add_source, add_views
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from vidprune.commands.train import Recipe
+    from vidprune.training.record import Training
+    from vidprune.video import Sample
+
+
+def add(verbs: Any) -> argparse.ArgumentParser:
+    """Its arguments."""
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "train",
+        help="fine-tune a model, dense or with a reducer attached",
+        description="Fine-tune a model on labelled videos with transformers' Trainer. The output "
+        "folder gets model/ (for --model of every command), train.json and log.jsonl; the same "
+        "command takes up a run that was cut off, and torchrun shares it over processes. Defaults "
+        "are VideoMAE's for Kinetics.",
+    )
+    verb.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="list file of `path label` lines, folder with such a train.csv, or folder of folders "
+        "named after the classes",
+    )
+    verb.add_argument(
+        "--validation", type=Path, metavar="PATH", help="the same, to evaluate on (nothing)"
+    )
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
+    _add_model(verb)
+    _add_schedule(verb)
+    _add_chance(verb)
+    add_views(verb)
+    return verb
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("model")
+    add_source(group)
+    group.add_argument(
+        "--labels",
+        metavar="SET",
+        help="names of the classes: kinetics400, something_something_v2, or a file",
+    )
+    group.add_argument("--new-head", action="store_true", help="begin with a new head in any case")
+    group.add_argument(
+        "--reducer", default="none", metavar="SPEC", help=f"while training: none, {SPECS} (none)"
+    )
+    group.add_argument(
+        "--evaluate-with",
+        nargs="+",
+        metavar="SPEC",
+        help="reducers to evaluate the finished model with (none, and that of --reducer)",
+    )
+    group.add_argument("--device", help="cuda, mps or cpu (the best there is)")
+
+
+def _add_schedule(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("schedule")
+    for name, kind, default, what in (
+        ("epochs", int, 75, ""),
+        ("batch-size", int, 8, "videos in a step of one process "),
+        ("accumulate", int, 1, "steps before an update "),
+        ("learning-rate", float, 5e-4, "for 256 clips at once; scaled to an update's "),
+        ("warmup-epochs", float, 5, ""),
+        ("layer-decay", float, 0.75, "learning rate of a block over that of the next "),
+        ("weight-decay", float, 0.05, ""),
+        ("clip-gradients", float, 5.0, "largest norm "),
+        ("seed", int, 0, ""),
+        ("evaluate-every", int, 1, "epochs "),
+        ("save-every", int, 1, "epochs "),
+    ):
+        group.add_argument(
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{what}({default})"
+        )
+    group.add_argument(
+        "--optimizer",
+        choices=("adamw", "muon"),
+        default="adamw",
+        help="muon: for the matrices of the blocks, with adamw for the rest (adamw)",
+    )
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of autocast (fp32)"
+    )
+    group.add_argument("--compile", action="store_true", help="compile the model")
+    group.add_argument("--workers", type=int, metavar="N", help="processes that decode (cores)")
+    group.add_argument("--tensorboard", action="store_true", help="also write DIR/tensorboard")
+    group.add_argument(
+        "--restart", action="store_true", help="discard what the output folder holds of a run"
+    )
+
+
+def _add_chance(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("augmentation")
+    group.add_argument(
+        "--repeats", type=int, default=2, metavar="N", help="clips of each video in a batch (2)"
+    )
+    group.add_argument(
+        "--crop-area",
+        nargs=2,
+        type=float,
+        default=(0.08, 1.0),
+        metavar=("FROM", "TO"),
+        help="share of the frame that a crop covers (0.08 1)",
+    )
+    group.add_argument(
+        "--no-flip", action="store_true", help="for classes in which left and right matter"
+    )
+    for name, kind, default, what in (
+        ("operations", int, 4, "of RandAugment, 0 for none "),
+        ("magnitude", float, 7.0, "of RandAugment, 0 to 10 "),
+        ("erasing", float, 0.25, "how likely a rectangle becomes noise "),
+        ("mixup", float, 0.8, "0 for none "),
+        ("cutmix", float, 1.0, "0 for none "),
+        ("smoothing", float, 0.1, "of labels "),
+    ):
+        group.add_argument(
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{what}({default:g})"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Its exit status."""
+    from vidprune.commands.train import Named, train
+    from vidprune.inference import best_device, named_device
+    from vidprune.parallel import join, leave
+    from vidprune.prepare import protocol_for
+
+    _check_extras(arguments)
+    process = join()
+    try:
+        model, samples, validation, options = _prepared(arguments)
+        found = train(
+            model,
+            protocol_for(model, options),
+            samples,
+            output=arguments.output,
+            recipe=_recipe(arguments),
+            named=Named(
+                checkpoint=checkpoint_name(arguments),
+                data=str(arguments.data),
+                command=arguments.command,
+            ),
+            validation=validation,
+            device=named_device(arguments.device) if arguments.device else best_device(),
+            evaluate_every=arguments.evaluate_every,
+            save_every=arguments.save_every,
+            workers=arguments.workers,
+            compiled=arguments.compile,
+            tensorboard=arguments.tensorboard,
+            restart=arguments.restart,
+            process=process,
+            observe=_tell_progress,
+        )
+    finally:
+        leave()
+    if found is not None:
+        _tell(found, arguments.output)
+    return 0
+
+
+def _prepared(
+    arguments: argparse.Namespace,
+) -> "tuple[PreTrainedModel, tuple[Sample, ...], tuple[Sample, ...], Any]":
+    """The model with a head for the classes of the videos, and the videos."""
+    from vidprune.prepare import ViewOptions, fit_head, load_model, names_in
+    from vidprune.video import class_names, read_dataset
+
+    names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
+    options = ViewOptions(**{name: getattr(arguments, name) for name in names})
+    model = load_model(
+        arguments.model, options=options, arch=arguments.arch, config=arguments.config
+    )
+    classes = None if arguments.labels is None else names_in(arguments.labels)
+    folders = arguments.data.is_dir() and not (arguments.data / "train.csv").exists()
+    if classes is None and folders:
+        classes = class_names(arguments.data)
+    samples = read_dataset(arguments.data, split="train", classes=classes)
+    count = max(sample.label for sample in samples) + 1 if classes is None else len(classes)
+    if fit_head(model, classes, count, anew=arguments.new_head, seed=arguments.seed):
+        print(f"vidprune: a new head for {count} classes", file=sys.stderr)
+    validation = arguments.validation
+    if validation is None:
+        return model, samples, (), options
+    return model, samples, read_dataset(validation, split="test", classes=classes), options
+
+
+def _recipe(arguments: argparse.Namespace) -> "Recipe":
+    from vidprune.commands.train import Recipe
+    from vidprune.training.augment import Augmentation
+    from vidprune.training.mixing import Mixing
+    from vidprune.training.trainer import Schedule
+
+    def of(*names: str) -> dict[str, Any]:
+        return {name: getattr(arguments, name) for name in names}
+
+    attached = arguments.reducer
+    return Recipe(
+        schedule=Schedule(
+            **of("epochs", "batch_size", "accumulate", "learning_rate", "warmup_epochs"),
+            **of("layer_decay", "weight_decay", "clip_gradients", "optimizer", "precision", "seed"),
+        ),
+        augmentation=Augmentation(
+            crop_area=tuple(arguments.crop_area),
+            flip=not arguments.no_flip,
+            **of("operations", "magnitude", "erasing"),
+        ),
+        mixing=Mixing(**of("mixup", "cutmix", "smoothing")),
+        repeats=arguments.repeats,
+        reducer=attached,
+        evaluated=tuple(dict.fromkeys(arguments.evaluate_with or ("none", attached))),
+    )
+
+
+def _check_extras(arguments: argparse.Namespace) -> None:
+    from importlib.util import find_spec
+
+    needed = ["accelerate", *(["tensorboard"] if arguments.tensorboard else [])]
+    for name in needed:
+        if find_spec(name) is None:
+            raise ValueError(f"train needs {name}; install vidprune[train]")
+
+
+def _tell_progress(record: Mapping[str, Any]) -> None:
+    """One line of the log, for people."""
+    shown = [f"epoch {record.get('epoch', 0):.2f}"]
+    for name, words in (("loss", "loss {:.4f}"), ("eval_top1", "top-1 {:.2f} %")):
+        if name in record:
+            shown.append(words.format(record[name]))
+    if len(shown) > 1:
+        print("  ".join(shown), file=sys.stderr, flush=True)
+
+
+def _tell(found: "Training", output: Path) -> None:
+    from vidprune.terminal import training_table
+
+    open_console().print(training_table(found))
+    name_unreadable(found.unreadable)
+    print(f"model: {output / 'model'}")

@@ -1,0 +1,37 @@
+"""What a training run took, and what came out."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vidprune.report import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A finished run: what it took, and what came out; `train.json` holds it.
+
+    `epoch_seconds` are of the epochs that this start of it ran, evaluation left out.
+    `peak_memory_gib`: of the accelerator, or of the process on a CPU. `evaluations` are reports
+    by reducer.
+    """
+
+    checkpoint: str
+    model: str
+    recipe: dict[str, Any]
+    protocol: dict[str, Any]
+    data: str
+    num_videos: int
+    videos: tuple[str, ...]
+    unreadable: tuple[dict[str, str], ...]
+    epoch_seconds: tuple[float, ...]
+    peak_memory_gib: float
+    evaluations: tuple[Report, ...]
+    processes: int
+    environment: dict[str, Any]
+    command: str
+    date: str
+
+    def to_json(self) -> str:
+        """The record as indented JSON, ended by a line break."""
+        return json.dumps(asdict(self), indent=2) + "\n"
