@@ -1,6 +1,9 @@
 """Whole training runs on generated clips: what they leave, and that they take up a cut-off run."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,4 +215,44 @@ def test_another_run_s_folder_is_left_alone(
     assert main([*words, "--restart"]) == 0
     assert not all(
         torch.equal(before[name], now) for name, now in weights(tmp_path / "run").items()
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one_with_twice_the_batch(
+    clips: Path, small: Path, tmp_path: Path
+) -> None:
+    # AdamW divides a gradient by its own size: a rounding error of one near 0 shows in full.
+    options = ("--mixup", "0", "--cutmix", "0", "--device", "cpu", "--repeats", "1")
+    train(clips, small, tmp_path / "one", *options, "--batch-size", "6")
+    words = ["train", "--data", str(clips), "--model", str(small), "--validation", str(clips)]
+    words += ["--output", str(tmp_path / "two"), *SHORT, *options, "--batch-size", "3"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "vidprune", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "two" / "train.json").read_text())
+    assert found["processes"] == 2
+    assert found["evaluations"][0]["num_videos"] == 12
+    assert logged(tmp_path / "two", "loss") == pytest.approx(
+        logged(tmp_path / "one", "loss"), abs=0.02
+    )
+    before = vidprune.load(small).state_dict()
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    moved = sum((one[name] - before[name]).norm() for name in one)
+    apart = sum((one[name] - two[name]).norm() for name in one)
+    assert apart < 0.2 * moved
+
+
+@pytest.mark.slow
+def test_compiled_blocks_learn_the_same(clips: Path, small: Path, tmp_path: Path) -> None:
+    train(clips, small, tmp_path / "eager", "--reducer", "sta:r=4")
+    train(clips, small, tmp_path / "compiled", "--reducer", "sta:r=4", "--compile")
+    assert logged(tmp_path / "compiled", "loss") == pytest.approx(
+        logged(tmp_path / "eager", "loss"), abs=1e-3
     )

@@ -30,9 +30,10 @@ class Drawn:
 class Clips(Dataset[Drawn]):
     """`repeats` clips of each video, drawn anew in every epoch; a video is decoded once for them.
 
-    Draws depend on `seed`, the epoch and the video's place alone, so that a run that was taken up
-    again sees what it would have seen. A video that cannot be read gives black clips of no label,
-    which count for nothing: batches keep their shape, and nothing takes its place.
+    Draws depend on `seed`, `epoch` (which the trainer sets) and the video's place alone, so that a
+    run that was taken up again sees what it would have seen. A video that cannot be read gives
+    black clips of no label, which count for nothing: batches keep their shape, and nothing takes
+    its place.
     """
 
     def __init__(
@@ -48,10 +49,6 @@ class Clips(Dataset[Drawn]):
             raise ValueError(f"repeats={repeats} must be at least 1")
         self.samples, self.protocol, self.augmentation = samples, protocol, augmentation
         self.repeats, self.seed, self.epoch = repeats, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch's clips to draw from now on; the Trainer calls it."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import normalisation_of
@@ -158,7 +158,7 @@ class VideoTrainer(Trainer):
             # Evaluation goes through `measure`; the Trainer insists on something here.
             eval_dataset=clips if arguments.eval_strategy != "no" else None,
             data_collator=collate,
-            callbacks=[_Clock(self.course)],
+            callbacks=[_Epochs(clips, self.course)],
         )
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
@@ -228,16 +228,22 @@ class VideoTrainer(Trainer):
             self.observe(record)
 
 
-class _Clock(TrainerCallback):
-    """Notes how long each epoch's steps took, evaluation left out."""
+class _Epochs(TrainerCallback):
+    """Draws clips anew for each epoch, and notes how long its steps took, evaluation left out.
 
-    def __init__(self, course: Course) -> None:
-        self.course, self.started = course, 0.0
+    (accelerate's loader tells datasets of an epoch too, but not where several processes share it.)
+    """
 
-    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Start."""
+    def __init__(self, clips: Clips, course: Course) -> None:
+        self.clips, self.course, self.started = clips, course, 0.0
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Before the first step; `state.epoch` is what has been done, in epochs."""
+        self.clips.epoch = int((state.epoch or 0) + 1e-6)
         self.started = time.monotonic()
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Stop."""
+        """After the last step."""
         self.course.epoch_seconds.append(time.monotonic() - self.started)
