@@ -13,7 +13,7 @@ from vidprune.backbones.positions import PositionRule
 from vidprune.backbones.registry import adapt, has_head
 from vidprune.inference import normalisation_of
 from vidprune.labels import LABEL_SETS, label_names
-from vidprune.video import PROTOCOLS, Protocol, normalise, read_views
+from vidprune.video import PROTOCOLS, Protocol, class_names, normalise, plain_names, read_views
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -165,6 +165,15 @@ def fit_head(
     model.classifier = head
     model.num_labels = count
     return True
+
+
+def folder_classes(folder: Path, model: PreTrainedModel) -> tuple[str, ...]:
+    """The classes of a folder of class folders: the model's own, in its order, where the folders
+    are named after just these; else the folders' names, sorted."""
+    found, known = class_names(folder), class_names_of(model)
+    if plain_names(found).keys() == plain_names(known).keys():
+        return tuple(name for name in known if name is not None)
+    return found
 
 
 def names_in(labels: str) -> tuple[str, ...]:

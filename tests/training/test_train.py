@@ -165,6 +165,21 @@ def test_folders_name_the_classes(clips: Path, small: Path, tmp_path: Path) -> N
     assert model.classifier.out_features == 2
 
 
+def test_folders_named_after_the_model_s_classes_keep_its_head(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", str(clips), "--model", "demo", "--output", str(tmp_path / "run")]
+    (clips / "train.csv").rename(clips / "train.txt")
+    try:
+        assert main([*words, *SHORT, *PLAIN, "--epochs", "1", "--learning-rate", "1e-9"]) == 0
+    finally:
+        (clips / "train.txt").rename(clips / "train.csv")
+    assert "new head" not in capsys.readouterr().err
+    demo, tuned = vidprune.load("demo"), vidprune.load(tmp_path / "run" / "model")
+    assert tuned.config.id2label == demo.config.id2label
+    assert torch.allclose(tuned.classifier.weight, demo.classifier.weight, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

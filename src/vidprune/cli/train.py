@@ -176,8 +176,8 @@ def _prepared(
     arguments: argparse.Namespace,
 ) -> "tuple[PreTrainedModel, tuple[Sample, ...], tuple[Sample, ...], Any]":
     """The model with a head for the classes of the videos, and the videos."""
-    from vidprune.prepare import ViewOptions, fit_head, load_model, names_in
-    from vidprune.video import class_names, read_dataset
+    from vidprune.prepare import ViewOptions, fit_head, folder_classes, load_model, names_in
+    from vidprune.video import read_dataset
 
     names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
     options = ViewOptions(**{name: getattr(arguments, name) for name in names})
@@ -187,7 +187,7 @@ def _prepared(
     classes = None if arguments.labels is None else names_in(arguments.labels)
     folders = arguments.data.is_dir() and not (arguments.data / "train.csv").exists()
     if classes is None and folders:
-        classes = class_names(arguments.data)
+        classes = folder_classes(arguments.data, model)
     samples = read_dataset(arguments.data, split="train", classes=classes)
     count = max(sample.label for sample in samples) + 1 if classes is None else len(classes)
     if fit_head(model, classes, count, anew=arguments.new_head, seed=arguments.seed):

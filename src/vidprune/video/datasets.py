@@ -16,6 +16,7 @@ __all__ = [
     "Sample",
     "class_names",
     "expand_inputs",
+    "plain_names",
     "read_class_folders",
     "read_dataset",
     "read_list",
@@ -145,7 +146,7 @@ def _labels(folder: Path, classes: Sequence[str | None] | None) -> dict[str, int
                 "(labels), or give a list file"
             )
         return {name: label for label, name in enumerate(names)}
-    known = {_plain(name): label for label, name in enumerate(classes) if name}
+    known = plain_names(classes)
     if strangers := [name for name in names if _plain(name) not in known]:
         raise ValueError(
             f"{folder}: {', '.join(strangers[:4])}{', ...' if len(strangers) > 4 else ''} is none "
@@ -153,6 +154,12 @@ def _labels(folder: Path, classes: Sequence[str | None] | None) -> dict[str, int
             "folders after classes, name the classes (labels), or give a list file"
         )
     return {name: known[_plain(name)] for name in names}
+
+
+def plain_names(names: Sequence[str | None]) -> dict[str, int]:
+    """The positions of names by what they are without that which differs between folders and
+    lists; those that are None are left out."""
+    return {_plain(name): position for position, name in enumerate(names) if name}
 
 
 def _plain(name: str) -> str:
