@@ -26,6 +26,7 @@ from vidprune.report import (
     Report,
     hardware,
 )
+from vidprune.tradeoff import TradeOff
 from vidprune.training.record import Training
 
 _WIDE = 120
@@ -108,6 +109,35 @@ def comparison_table(found: Comparison) -> Group:
         )
         table.add_section()
     return Group(_runs_table(found.runs), "", table)
+
+
+def tradeoff_table(found: TradeOff) -> Group:
+    """Each method at each cost, against the dense model and against random pruning."""
+    table = Table(
+        *_right("", "cost", "top-1", "change", "over\nrandom", "same\nclass", "KL"),
+        box=SIMPLE,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"{found.num_videos} videos, {found.num_classes} classes",
+        caption="Cost: share of the dense arithmetic of a video. Change and over random: points of "
+        f"top-1, the same videos. {_INTERVALS}",
+    )
+    for point in found.points:
+        changes = [
+            "" if change is None else _interval(change.points, "+.1f")
+            for change in (point.change, point.over_random)
+        ]
+        near = ["", ""] if point.nearness is None else _near(point.nearness)[:2]
+        table.add_row(
+            Text(f"{point.method}\n{point.setting}"),
+            f"{point.share:.0%}",
+            _interval(point.top1, ".1f"),
+            *changes,
+            *near,
+        )
+        table.add_section()
+    missing = [Text(f"out of reach: {each}") for each in found.out_of_reach]
+    return Group(table, *missing)
 
 
 def _runs_table(runs: Iterable[ComparedRun]) -> Table:

@@ -22,6 +22,11 @@ _DASHES = ("-", "--", ":", "-.")
 _DENSE = {"fewer frames": "^", "smaller frames": "s", "smaller model": "D", "fewer views": "v"}
 
 
+def dense_marker(name: str) -> str | None:
+    """The marker of a kind of cheaper dense model; None where it is none."""
+    return _DENSE.get(name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """Rows that belong together, from dear to cheap: a reducer over its r, a kind of dense model.

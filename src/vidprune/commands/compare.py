@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,14 +88,14 @@ def _row(run: Run, labels: Tensor, predicted: Tensor, reference: Tensor | None) 
         top1=100 * hits.double().mean().item(),
         not_finite=int((~predicted.isfinite().all(-1)).sum()),
         gmacs_per_video=said["gmacs_per_view"] * said["views_per_video"],
-        change=None if reference is None else _change(top_class(reference) == labels, hits),
+        change=None if reference is None else change_of(top_class(reference) == labels, hits),
         nearness=None if reference is None else nearness(reference, predicted),
         hardware=hardware(run.report["environment"]),
         command=run.report["command"],
     )
 
 
-def _change(reference: Tensor, hits: Tensor) -> Change:
+def change_of(reference: Tensor, hits: Tensor) -> Change:
     """From what both get right, (V,) bool each, of the same videos."""
     points = difference_interval(reference, hits)
     assert points is not None, "there are videos"
@@ -127,8 +127,8 @@ def _check_same_data(first: Run, other: Run) -> None:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def read_run(path: Path) -> Run:
-    """What `evaluate` left in a folder.
+def read_run(path: Path, *, chosen: Collection[int] | None = None) -> Run:
+    """What `evaluate` left in a folder; of each video the views that are `chosen`, None for all.
 
     Raises FileNotFoundError where it left nothing, and ValueError where it has not finished.
     """
@@ -147,7 +147,8 @@ def read_run(path: Path) -> Run:
                 f"have {classes}; evaluate it again with --restart"
             )
         if len(views) == report["views_per_video"]:
-            stacked = torch.stack([views[index] for index in sorted(views)])
+            told = [views[index] for index in sorted(views) if chosen is None or index in chosen]
+            stacked = torch.stack(told)
             labels[name], probabilities[name] = row["label"], mean_probabilities(stacked)
             del pending[name]
     run = Run(path, report, labels, probabilities)

@@ -28,8 +28,8 @@ def depths(model: PreTrainedModel) -> dict[str, int]:
         if id(weight) in block_of:
             found[name] = depth = block_of[id(weight)] + 1
         else:
-            # Modules stand in the order in which they run. (VideoPrism's norms and temporal positions
-            # stand before its blocks, and learn as slowly as its pixels.)
+            # Modules stand in the order in which they run. (VideoPrism's norms and its positions
+            # in time stand before its blocks, and learn as slowly as its pixels.)
             found[name] = depth + (depth == backbone.depth)
     return found
 

@@ -1,0 +1,122 @@
+"""`vidprune curves`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidprune.cli.console import open_console
+from vidprune.cli.options import SOURCES, add_views
+from vidprune.cli.statuses import FAILURE
+
+if TYPE_CHECKING:
+    from vidprune.tradeoff import TradeOff
+
+
+def add(verbs: Any) -> argparse.ArgumentParser:
+    """Its arguments."""
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "curves",
+        help="accuracy over arithmetic: every method at the same costs",
+        description="Evaluate reducers, random pruning and cheaper dense models at the same shares "
+        "of the dense arithmetic, paired video by video. The output folder gets curves.json, "
+        "curves.svg, curves.png and a run of evaluate for each setting; the same command takes up "
+        "what was cut off.",
+    )
+    verb.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="labelled videos, as of evaluate; several are pooled, each with its own --model",
+    )
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of it all")
+    group = verb.add_argument_group("models")
+    group.add_argument("--model", nargs="+", required=True, metavar="SOURCE", help=SOURCES)
+    group.add_argument(
+        "--smaller",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help="cheaper dense models beside them",
+    )
+    group.add_argument(
+        "--reducer",
+        dest="methods",
+        nargs="+",
+        required=True,
+        metavar="SPEC",
+        help="without r: sta, random:fold=true, tome, ... (random comes along in any case)",
+    )
+    group.add_argument(
+        "--at",
+        nargs="+",
+        type=float,
+        metavar="SHARE",
+        help="of the dense arithmetic (0.9 0.75 0.6 0.5 0.4 0.3 0.2 0.15)",
+    )
+    group.add_argument(
+        "--no-alternatives",
+        action="store_true",
+        help="leave the dense model on fewer frames, smaller frames and fewer views out",
+    )
+    group.add_argument("--labels", metavar="SET", help="names of the classes, as of evaluate")
+    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
+    group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
+    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes that decode (cores)")
+    add_views(verb)
+    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
+    return verb
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Its exit status."""
+    from vidprune.commands.curves import SHARES, Wish, curves
+    from vidprune.inference import named_device
+    from vidprune.prepare import ViewOptions
+    from vidprune.runs import make_folder
+    from vidprune.terminal import tradeoff_table
+
+    names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
+    wish = Wish(
+        models=tuple(arguments.model),
+        data=tuple(arguments.data),
+        methods=tuple(arguments.methods),
+        shares=tuple(arguments.at) if arguments.at else SHARES,
+        smaller=tuple(arguments.smaller),
+        alternatives=not arguments.no_alternatives,
+        labels=arguments.labels,
+        dtype=arguments.dtype,
+        views=ViewOptions(**{name: getattr(arguments, name) for name in names}),
+    )
+    make_folder(arguments.output)
+    with open_console(stderr=True).status("") as status:
+        found = curves(
+            wish,
+            output=arguments.output,
+            batch_size=arguments.batch_size,
+            device=named_device(arguments.device) if arguments.device else None,
+            workers=arguments.workers,
+            command=arguments.command,
+            tell=status.update,
+        )
+    _draw(found, arguments.output)
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        open_console().print(tradeoff_table(found))
+    for name in found.unreadable:
+        print(f"unreadable: {name}", file=sys.stderr)
+    return FAILURE if found.unreadable else 0
+
+
+def _draw(found: "TradeOff", folder: Path) -> None:
+    from vidprune.drawing.tradeoff import draw_tradeoff
+
+    try:
+        draw_tradeoff(found, folder / "curves")
+    except RuntimeError as error:
+        # The record is there.
+        print(f"vidprune: {error}", file=sys.stderr)

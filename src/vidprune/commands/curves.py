@@ -1,0 +1,310 @@
+"""Every method at the same costs, evaluated on labelled videos and paired with dense and random."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidprune.backbones.checkpoints import configuration
+from vidprune.benchmarking.budget import (
+    matched_frames,
+    matched_reducer,
+    matched_size,
+    matched_views,
+)
+from vidprune.commands.compare import change_of, read_run
+from vidprune.commands.evaluate import check_labels, evaluate
+from vidprune.inference import Classifier
+from vidprune.intervals import share_interval
+from vidprune.macs import costs
+from vidprune.metrics import nearness, top_class
+from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
+from vidprune.pruned import prune
+from vidprune.reducers.spec import NONE
+from vidprune.report import Progress, Report
+from vidprune.runs import write_atomically
+from vidprune.tradeoff import Point, TradeOff
+from vidprune.video import Protocol, Sample, read_dataset
+
+SHARES = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
+RECORD = "curves.json"
+RANDOM = "random"
+# Of the dense cost: what comes no nearer than that to a cost is no point of comparison there.
+_NEAR = 0.03
+FRAMES, SIZE, VIEWS, MODEL = "fewer frames", "smaller frames", "fewer views", "smaller model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is compared: `methods` are reducers without their r, `shares` parts of the dense cost.
+
+    Random pruning is among the methods in any case. `smaller` are checkpoints of cheaper dense
+    models, as many as there are models. Raises ValueError where a share is no part, or lists do
+    not go together.
+    """
+
+    models: tuple[str, ...]
+    data: tuple[Path, ...]
+    methods: tuple[str, ...]
+    shares: tuple[float, ...] = SHARES
+    smaller: tuple[str, ...] = ()
+    alternatives: bool = True
+    labels: str | None = None
+    dtype: str = "fp32"
+    views: ViewOptions = field(default_factory=ViewOptions)
+
+    def __post_init__(self) -> None:
+        if len(self.models) != len(self.data):
+            raise ValueError(
+                f"{len(self.models)} models and {len(self.data)} data are given; give each model "
+                "its own data, in the same order"
+            )
+        if self.smaller and len(self.smaller) != len(self.models):
+            raise ValueError(
+                f"{len(self.smaller)} smaller models stand beside {len(self.models)} models; give "
+                "one for each, in the same order"
+            )
+        for share in self.shares:
+            if not 0 < share < 1:
+                raise ValueError(f"at={share} must be a part of the dense cost, above 0, below 1")
+        for method in self.methods:
+            if method.partition(":")[0] == NONE:
+                raise ValueError("the dense model is compared in any case; leave none out")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point before it is measured: on which clips, with which reducer or views, at which of
+    the shares that were asked for (None: what it costs by itself)."""
+
+    method: str
+    reducer: str = NONE
+    frames: int | None = None
+    size: int | None = None
+    smaller: bool = False
+    views: tuple[int, ...] | None = None
+    target: float | None = None
+
+    @property
+    def folder(self) -> str:
+        """Of its run; views are chosen from the dense model's."""
+        changed = [f"{self.frames}-frames"] if self.frames else []
+        changed += [f"{self.size}-pixels"] if self.size else []
+        changed += ["smaller"] if self.smaller else []
+        return "-".join([self.reducer.replace(":", "-").replace("/", "+"), *changed])
+
+
+def curves(
+    wish: Wish,
+    *,
+    output: Path,
+    batch_size: int = 8,
+    device: torch.device | None = None,
+    workers: int | None = None,
+    command: str = "",
+    tell: Callable[[str], object] = lambda text: None,
+    observe: Callable[[Progress], object] = lambda progress: None,
+) -> TradeOff:
+    """Evaluate every method at every cost, and write `curves.json` into `output`.
+
+    Each setting has a run folder of `evaluate` below `output/runs`, so that what was cut off goes
+    on. `tell` hears which setting is next, `observe` how far its evaluation is. Raises ValueError
+    as `evaluate` does, and where a method does not fit the model.
+    """
+    settings, out_of_reach = settings_of(wish)
+    trials = [
+        _Trial(wish, number, output, batch_size, device, workers)
+        for number in range(len(wish.data))
+    ]
+    for number, setting in enumerate(settings, start=1):
+        tell(f"{number} of {len(settings)}: {setting.method} {_said(setting, wish)}")
+        for trial in trials:
+            trial.run(setting, observe)
+    reports = [trial.report(settings[0]) for trial in trials]
+    pooled = [_Pooled.of(trials, setting) for setting in settings]
+    first = reports[0]
+    found = TradeOff(
+        points=_points(settings, pooled, wish),
+        checkpoints=wish.models,
+        data=tuple(map(str, wish.data)),
+        num_videos=len(pooled[0].labels),
+        num_classes=pooled[0].probabilities.shape[1],
+        unreadable=tuple(video["path"] for report in reports for video in report["unreadable"]),
+        out_of_reach=out_of_reach,
+        protocol=first["protocol"],
+        views_per_video=first["views_per_video"],
+        dtype=first["dtype"],
+        batch_size=first["batch_size"],
+        environment=first["environment"],
+        command=command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_atomically(output / RECORD, found.to_json())
+    return found
+
+
+def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
+    """Every setting once, the dense model first; and the costs that a method cannot come near."""
+    options = wish.views
+    config = configuration(wish.models[0], frames=options.frames, size=options.size)
+    dense = costs(config, NONE).gmacs_per_view
+    views = _protocol(wish, 0).views
+    found, missing = [Setting("dense")], []
+    for share in sorted(wish.shares, reverse=True):
+        for method in dict.fromkeys((RANDOM, *wish.methods)):
+            reducer = matched_reducer(config, method, share * dense)
+            reached = costs(config, reducer).gmacs_per_view / dense
+            if abs(reached - share) > _NEAR:
+                missing.append(f"{method} at {share:.0%} (the nearest is {reached:.1%})")
+            else:
+                found.append(Setting(method, reducer=reducer, target=share))
+        if wish.alternatives:
+            found += _dense_settings(config, share, dense, len(views))
+    if wish.smaller:
+        found.append(Setting(MODEL, smaller=True))
+    same = {replace(setting, target=None): setting for setting in reversed(found)}
+    once = [s for s in found if same[replace(s, target=None)] is s or _is_random(s)]
+    return once, tuple(missing)
+
+
+def _dense_settings(config: Any, share: float, dense: float, views: int) -> list[Setting]:
+    found = []
+    if frames := matched_frames(config, share * dense):
+        found.append(Setting(FRAMES, frames=frames, target=share))
+    if size := matched_size(config, share * dense):
+        found.append(Setting(SIZE, size=size, target=share))
+    if chosen := matched_views(views, share):
+        found.append(Setting(VIEWS, views=chosen, target=share))
+    return found
+
+
+def _said(setting: Setting, wish: Wish) -> str:
+    if setting.views is not None:
+        return f"{len(setting.views)} views"
+    if setting.frames or setting.size:
+        return f"{setting.frames} frames" if setting.frames else f"{setting.size} pixels"
+    return wish.smaller[0] if setting.smaller else setting.reducer
+
+
+def _protocol(wish: Wish, number: int) -> Protocol:
+    model = load_model(wish.models[number], options=wish.views)
+    return protocol_for(model, wish.views)
+
+
+@dataclass
+class _Trial:
+    """One model on its own data."""
+
+    wish: Wish
+    number: int
+    output: Path
+    batch_size: int
+    device: torch.device | None
+    workers: int | None
+
+    def folder(self, setting: Setting) -> Path:
+        """Where its run of a setting is."""
+        return self.output / "runs" / str(self.number) / setting.folder
+
+    def run(self, setting: Setting, observe: Callable[[Progress], object]) -> Report | None:
+        """Evaluate a setting, unless it is a part of the dense model's run."""
+        if setting.views is not None:
+            return None
+        wish = self.wish
+        options = replace(
+            wish.views,
+            frames=setting.frames or wish.views.frames,
+            size=setting.size or wish.views.size,
+        )
+        checkpoint = (wish.smaller if setting.smaller else wish.models)[self.number]
+        model = load_model(checkpoint, options=options, labels=wish.labels, dtype=wish.dtype)
+        data = wish.data[self.number]
+        samples: Sequence[Sample] = read_dataset(data, classes=class_names_of(model))
+        check_labels(samples, model.config.num_labels)
+        return evaluate(
+            Classifier(
+                prune(model, setting.reducer),
+                protocol_for(model, options),
+                batch_size=self.batch_size,
+                device=self.device,
+            ),
+            samples,
+            output=self.folder(setting),
+            checkpoint=checkpoint,
+            data=str(data),
+            workers=self.workers,
+            observe=observe,
+        )
+
+    def report(self, setting: Setting) -> dict[str, Any]:
+        """What its run reports."""
+        return read_run(self.folder(setting)).report
+
+
+@dataclass(frozen=True, eq=False)
+class _Pooled:
+    """A setting over the videos of all trials: labels (V,), probabilities (V, classes)."""
+
+    labels: Tensor
+    probabilities: Tensor
+    gmacs_per_video: float
+
+    @classmethod
+    def of(cls, trials: Sequence[_Trial], setting: Setting) -> "_Pooled":
+        """From the runs' folders, of the views that it takes."""
+        runs = [read_run(trial.folder(setting), chosen=setting.views) for trial in trials]
+        names = [list(run.labels) for run in runs]
+        labels = [run.labels[name] for run, own in zip(runs, names, strict=True) for name in own]
+        rows = [
+            run.probabilities[name] for run, own in zip(runs, names, strict=True) for name in own
+        ]
+        report = runs[0].report
+        views = report["views_per_video"] if setting.views is None else len(setting.views)
+        return cls(torch.tensor(labels), torch.stack(rows), report["gmacs_per_view"] * views)
+
+    @property
+    def hits(self) -> Tensor:
+        """Which videos it gets right, (V,) bool."""
+        return top_class(self.probabilities) == self.labels
+
+
+def _is_random(setting: Setting) -> bool:
+    """Whether it drops tokens at random, and folds none."""
+    kind, _, options = setting.method.partition(":")
+    return kind == RANDOM and "fold" not in options
+
+
+def _points(
+    settings: Sequence[Setting], pooled: Sequence[_Pooled], wish: Wish
+) -> tuple[Point, ...]:
+    dense = pooled[0]
+    # Where plain random pruning cannot come so low, one with other stages may.
+    chance: dict[float | None, _Pooled] = {}
+    for setting, each in zip(settings, pooled, strict=True):
+        if _is_random(setting):
+            chance.setdefault(setting.target, each)
+    points = []
+    for setting, each in zip(settings, pooled, strict=True):
+        random = None if _is_random(setting) else chance.get(setting.target)
+        assert torch.equal(each.labels, dense.labels), "what is unreadable is so in every run"
+        top1 = share_interval(each.hits)
+        assert top1 is not None, "there are videos"
+        points.append(
+            Point(
+                method=setting.method,
+                setting=_said(setting, wish),
+                share=each.gmacs_per_video / dense.gmacs_per_video,
+                gmacs_per_video=each.gmacs_per_video,
+                top1=top1,
+                change=None if each is dense else change_of(dense.hits, each.hits),
+                nearness=None
+                if each is dense
+                else nearness(dense.probabilities, each.probabilities),
+                over_random=None if random is None else change_of(random.hits, each.hits),
+            )
+        )
+    return tuple(points)

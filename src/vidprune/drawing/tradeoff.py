@@ -1,0 +1,117 @@
+"""Accuracy, agreement and divergence over arithmetic, a line for every method."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidprune.benchmarking.plot_axes import INK, panels_of, style
+from vidprune.benchmarking.plot_lines import dense_marker, look_of
+from vidprune.intervals import Interval
+from vidprune.report import hardware
+from vidprune.tradeoff import Point, TradeOff
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Look = tuple[str, str, str]
+Measure = Callable[[Point], Interval | None]
+
+
+def _change(point: Point) -> Interval | None:
+    return None if point.change is None else point.change.points
+
+
+def _agreement(point: Point) -> Interval | None:
+    return None if point.nearness is None else point.nearness.agreement
+
+
+def _divergence(point: Point) -> Interval | None:
+    return None if point.nearness is None else point.nearness.kl_nats
+
+
+_MEASURES: tuple[tuple[str, Measure], ...] = (
+    ("change of top-1, points", _change),
+    ("same class as dense, %", _agreement),
+    ("KL to dense, nats", _divergence),
+)
+
+
+def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
+    """Leave the curves of a record beside `stem`, as SVG and as PNG, and say where.
+
+    Over the share of the dense arithmetic, which falls to the right: what became of top-1, how
+    often the class is the dense model's, and KL. Bars are 95 %; dense models that cost less are
+    points without a line. Raises RuntimeError where matplotlib is not installed.
+    """
+    methods = list(dict.fromkeys(point.method for point in found.points[1:]))
+    with style():
+        figure, panels = panels_of(1, len(_MEASURES))
+        for axes, (name, measure) in zip(panels[0], _MEASURES, strict=True):
+            for number, method in enumerate(methods):
+                points = [point for point in found.points if point.method == method]
+                aside = 100 * (number - len(methods) / 2) * 0.0015
+                _draw(axes, points, measure, _look(method, methods), aside)
+            if measure is _divergence:
+                axes.set_yscale("log")
+            else:
+                at = 100 if measure is _agreement else 0
+                axes.axhline(at, color=INK, linewidth=0.7, dashes=(4, 2))
+            axes.set_xlabel("dense arithmetic of a video, %")
+            axes.set_ylabel(name)
+            axes.invert_xaxis()
+        dense = found.points[0]
+        figure.suptitle(
+            f"{', '.join(found.checkpoints)}: {found.num_videos} videos, dense top-1 "
+            f"{dense.top1.value:.1f} %, {found.views_per_video} views, {found.dtype}\n"
+            f"{hardware(found.environment)}",
+            fontsize=9,
+            x=0.01,
+            ha="left",
+        )
+        figure.legend(
+            *panels[0][0].get_legend_handles_labels(),
+            loc="outside lower left",
+            ncols=min(5, len(methods)),
+            frameon=False,
+        )
+        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
+        for path in paths:
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(path, dpi=200, metadata=metadata, facecolor="white")
+    return paths
+
+
+def _look(method: str, methods: Sequence[str]) -> Look:
+    """Colour, marker and dashes; dense models are black and have no line."""
+    if (marker := dense_marker(method)) is not None:
+        return "black", marker, ""
+    kind = method.partition(":")[0]
+    alike = [other for other in methods if other.partition(":")[0] == kind]
+    return look_of(kind, alike.index(method))
+
+
+def _draw(
+    axes: "Axes", points: Sequence[Point], measure: Measure, look: Look, aside: float
+) -> None:
+    """One method; a little aside, so that bars do not cover each other."""
+    colour, marker, dashes = look
+    known = [(point.share, value) for point in points if (value := measure(point)) is not None]
+    values = [value for _, value in known]
+    low = [each.value if each.low is None else each.low for each in values]
+    high = [each.value if each.high is None else each.high for each in values]
+    axes.errorbar(
+        [100 * share + aside for share, _ in known],
+        [each.value for each in values],
+        # A bound of pairs is shrunk towards 0, and may pass the value.
+        yerr=[
+            [max(each.value - bound, 0) for each, bound in zip(values, low, strict=True)],
+            [max(bound - each.value, 0) for each, bound in zip(values, high, strict=True)],
+        ],
+        label=points[0].method,
+        color=colour,
+        marker=marker,
+        markerfacecolor=colour if dashes else "white",
+        linestyle=dashes or "none",
+        elinewidth=0.7,
+        markersize=4,
+    )

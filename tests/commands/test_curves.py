@@ -1,0 +1,143 @@
+"""Curves: the same costs for all, and figures that are those of runs compared by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vidprune.cli import main
+from vidprune.commands.compare import compare
+from vidprune.commands.curves import Wish, settings_of
+from vidprune.demo.clips import write_clips
+from vidprune.tradeoff import TradeOff
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder, per_class=2, seed=1234)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TradeOff, Path]:
+    output = tmp_path_factory.mktemp("curves")
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta", "tome"]
+    words += ["--at", "0.5", "0.3", "--smaller", "benchmarks/models/demo_6_blocks"]
+    words += ["--segments", "2", "--output", str(output), "--workers", "0"]
+    assert main(words) == 0
+    return TradeOff.from_json((output / "curves.json").read_text()), output
+
+
+def test_every_method_costs_what_was_asked(found: tuple[TradeOff, Path]) -> None:
+    record, _ = found
+    dense, *others = record.points
+    assert (dense.method, dense.share, dense.change) == ("dense", 1, None)
+    for share in (0.5, 0.3):
+        near = {point.method for point in others if abs(point.share - share) < 0.03}
+        assert near >= {"random", "sta", "tome"}
+    assert {point.method for point in others} == {
+        *("random", "sta", "tome"),
+        *("fewer frames", "smaller frames", "fewer views", "smaller model"),
+    }
+
+
+def test_figures_are_those_of_compare(found: tuple[TradeOff, Path]) -> None:
+    record, output = found
+    for method in ("sta", "tome"):
+        point = next(point for point in record.points if point.method == method)
+        random = next(point for point in record.points if point.method == "random")
+        runs = output / "runs" / "0"
+        named = [runs / text.replace(":", "-") for text in ("none", point.setting, random.setting)]
+        by_hand = compare(named).runs
+        assert point.top1.value == by_hand[1].top1
+        assert point.change == by_hand[1].change
+        assert point.nearness == by_hand[1].nearness
+        assert point.gmacs_per_video == by_hand[1].gmacs_per_video
+        assert point.over_random == compare([named[2], named[1]]).runs[1].change
+        assert random.over_random is None
+
+
+def test_fewer_views_are_the_dense_model_s_own(
+    found: tuple[TradeOff, Path], clips: Path, tmp_path: Path
+) -> None:
+    record, _ = found
+    (point,) = (point for point in record.points if point.method == "fewer views")
+    assert (point.setting, point.share) == ("1 views", 0.5)
+    words = ["evaluate", "--data", str(clips), "--model", "demo", "--segments", "2"]
+    assert main([*words, "--output", str(tmp_path / "run"), "--workers", "0"]) == 0
+    lines = map(json.loads, (tmp_path / "run" / "views.jsonl").read_text().splitlines())
+    first = [line for line in lines if line["view"] == 0]
+    hits = sum(max(range(12), key=line["logits"].__getitem__) == line["label"] for line in first)
+    assert point.top1.value == pytest.approx(100 * hits / len(first))
+
+
+def test_data_of_their_own_models_are_pooled(
+    clips: Path, tmp_path: Path, found: tuple[TradeOff, Path]
+) -> None:
+    rows = (clips / "test.csv").read_text().splitlines()
+    for name, part in (("a", rows[:12]), ("b", rows[12:])):
+        (clips / f"{name}.csv").write_text("\n".join(part))
+    words = ["curves", "--data", str(clips / "a.csv"), str(clips / "b.csv"), "--segments", "2"]
+    words += ["--model", "demo", "demo", "--reducer", "sta", "--at", "0.5", "--no-alternatives"]
+    assert main([*words, "--output", str(tmp_path / "two"), "--workers", "0"]) == 0
+    pooled = TradeOff.from_json((tmp_path / "two" / "curves.json").read_text())
+    whole = {point.setting: point for point in found[0].points}
+    assert pooled.num_videos == found[0].num_videos == 24
+    for point in pooled.points:
+        assert point.top1 == whole[point.setting].top1
+        assert point.change == whole[point.setting].change
+
+
+def test_what_was_cut_off_goes_on(clips: Path, tmp_path: Path) -> None:
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta", "--at", "0.5"]
+    words += ["--no-alternatives", "--output", str(tmp_path / "run"), "--workers", "0"]
+    assert main(words) == 0
+    first = (tmp_path / "run" / "curves.json").read_text()
+    journal = tmp_path / "run" / "runs" / "0" / "none" / "views.jsonl"
+    done = journal.stat().st_mtime_ns, journal.read_text()
+    dropped = tmp_path / "run" / "runs" / "0" / "sta-r=21" / "views.jsonl"
+    dropped.write_text("".join(dropped.read_text().splitlines(keepends=True)[:5]))
+    assert main(words) == 0
+    again = TradeOff.from_json((tmp_path / "run" / "curves.json").read_text())
+    assert again.points == TradeOff.from_json(first).points
+    assert journal.read_text() == done[1]
+
+
+def test_a_cost_out_of_reach_is_named_and_other_stages_reach_it() -> None:
+    wish = Wish(
+        models=("demo",),
+        data=(Path("clips"),),
+        methods=("sta", "sta:blocks=0/1/2", "random:blocks=0/1/2"),
+        shares=(0.15,),
+        alternatives=False,
+    )
+    settings, missing = settings_of(wish)
+    assert [setting.method for setting in settings] == [
+        *("dense", "sta:blocks=0/1/2", "random:blocks=0/1/2"),
+    ]
+    assert len(missing) == 2
+    assert "random at 15%" in missing[0]
+    assert "sta at 15%" in missing[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--at", "1.5"), "at=1.5 must be a part of the dense cost"),
+        (("--reducer", "none"), "leave none out"),
+        (("--reducer", "stb"), "reducer 'stb' is not known"),
+        (("--model", "demo", "demo"), "2 models and 1 data are given"),
+        (("--smaller", "a", "b"), "2 smaller models stand beside 1 models"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta"]
+    assert main([*words, "--output", str(tmp_path / "o"), *options]) == 2
+    assert said in capsys.readouterr().err
