@@ -4,7 +4,7 @@
 #
 #     benchmarks/curves.sh generated [OPTION of vidprune curves ...]
 #
-# generated: the demo's model on 960 generated clips of its own. Runs go to runs/curves/, the record
+# generated: the demo's model on 480 generated clips of its own. Runs go to runs/curves/, the record
 # and its plots to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +19,7 @@ case "$part" in
 generated)
     data=runs/curves/clips-generated
     if [[ ! -e "$data/test.csv" ]]; then
-        python3 -c "from vidprune.demo.clips import write_clips; write_clips('$data', per_class=80, seed=800_000_000)"
+        python3 -c "from vidprune.demo.clips import write_clips; write_clips('$data', per_class=40, seed=800_000_000)"
     fi
     options=(--model demo --data "$data" --smaller benchmarks/models/demo_6_blocks --batch-size 16) ;;
 *)

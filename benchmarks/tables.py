@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import curve_tables
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions
 from records import RESULTS, ROOT, benchmark_record
 from speed_tables import (
@@ -33,6 +34,7 @@ from speed_tables import (
 from vidprune.benchmarking.plots import draw
 from vidprune.benchmarking.report import Benchmark
 from vidprune.benchmarking.table import markdown
+from vidprune.drawing.tradeoff import draw_tradeoff
 
 __all__ = ["FAMILIES", "PAGES", "TABLES", "main", "texts"]
 
@@ -62,6 +64,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy-demo": partial(accuracy, "demo"),
     "accuracy-videoswin": partial(accuracy, "videoswin"),
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),
+    **curve_tables.TABLES,
     **{
         f"matched-{size}-{dtype}-{batch}": partial(matched, size, dtype, batch)
         for size, dtype, batch in SETTINGS
@@ -90,11 +93,13 @@ def texts() -> dict[Path, str]:
 
 
 def draw_plots() -> None:
-    """The plots of docs/benchmarks.md, from the demo's record."""
+    """The plots of docs/benchmarks.md, from the demo's record, and of docs/curves.md."""
     with TemporaryDirectory() as folder:
         draw(benchmark_record("demo"), Path(folder))
         for name in ("agreement", "throughput"):
             shutil.copy(f"{folder}/{name}.png", ROOT / "docs" / "images" / f"benchmark-{name}.png")
+    for name in curve_tables.CURVES:
+        draw_tradeoff(curve_tables.curve_record(name), ROOT / "docs" / "images" / f"curves-{name}")
 
 
 def main(check: bool) -> int:

@@ -1,0 +1,102 @@
+"""Tables of curves: a row for every method, a column for every cost."""
+
+from collections.abc import Callable
+from functools import partial
+
+from records import RESULTS
+
+from vidprune.intervals import Interval
+from vidprune.report import hardware
+from vidprune.tradeoff import Point, TradeOff
+
+# A point belongs to the column that it is nearest to.
+COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
+_NEAR = 0.04
+
+
+def curve_record(name: str) -> TradeOff:
+    return TradeOff.from_json((RESULTS / "curves" / name / "curves.json").read_text("utf-8"))
+
+
+def curves(record: str, measure: Callable[[Point], Interval | None], form: str) -> str:
+    """Of one record, what every method has of a measure at every cost, with its interval."""
+    found = curve_record(record)
+    methods = list(dict.fromkeys(point.method for point in found.points[1:]))
+    rows = {method: _cells(found, method, measure, form) for method in methods}
+    lines = [
+        f"| | {' | '.join(f'{share:.0%}' for share in COLUMNS)} |",
+        f"|---|{'--:|' * len(COLUMNS)}",
+        *(
+            f"| {_shown(method)} | {' | '.join(cells)} |"
+            for method, cells in rows.items()
+            if any(cells)
+        ),
+    ]
+    return "\n".join([*lines, "", _said(found), ""])
+
+
+def _cells(
+    found: TradeOff, method: str, measure: Callable[[Point], Interval | None], form: str
+) -> list[str]:
+    cells = []
+    for share in COLUMNS:
+        points = [p for p in found.points[1:] if p.method == method and measure(p) is not None]
+        nearest = min(points, key=lambda p: abs(p.share - share), default=None)
+        near = nearest is not None and abs(nearest.share - share) <= _NEAR
+        owned = near and min(COLUMNS, key=lambda column: abs(column - nearest.share)) == share
+        cells.append(_cell(measure(nearest), form) if owned else "")
+    return cells
+
+
+def _cell(value: Interval | None, form: str) -> str:
+    assert value is not None, "points without one were left out"
+    if value.low is None or value.high is None:
+        return f"{value.value:{form}}"
+    return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def _shown(method: str) -> str:
+    dense = method.startswith(("fewer", "smaller"))
+    return f"dense, {method}" if dense else f"`{method}`"
+
+
+def _said(found: TradeOff) -> str:
+    dense = found.points[0]
+    return (
+        f"{found.num_videos} videos, {found.num_classes} classes, dense top-1 "
+        f"{dense.top1.value:.1f} % [{dense.top1.low:.1f}, {dense.top1.high:.1f}], "
+        f"{found.views_per_video} view{'s' if found.views_per_video > 1 else ''} of a video, "
+        f"{dense.gmacs_per_video:.2f} GMACs; {found.dtype}, batch {found.batch_size}, "
+        f"{hardware(found.environment)}, {found.date[:10]}: `{found.command}`. In brackets: "
+        f"{found.intervals}."
+    )
+
+
+def _change(point: Point) -> Interval | None:
+    return None if point.change is None else point.change.points
+
+
+def _over_random(point: Point) -> Interval | None:
+    return None if point.over_random is None else point.over_random.points
+
+
+def _agreement(point: Point) -> Interval | None:
+    return None if point.nearness is None else point.nearness.agreement
+
+
+def _divergence(point: Point) -> Interval | None:
+    return None if point.nearness is None else point.nearness.kl_nats
+
+
+_MEASURES = {
+    "change": (_change, "+.1f"),
+    "over-random": (_over_random, "+.1f"),
+    "agreement": (_agreement, ".1f"),
+    "kl": (_divergence, ".3f"),
+}
+CURVES = ("generated",)
+TABLES = {
+    f"curves-{name}-{measure}": partial(curves, name, of, form)
+    for name in CURVES
+    for measure, (of, form) in _MEASURES.items()
+}
