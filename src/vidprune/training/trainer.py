@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
-from vidprune.backbones.checkpoints import load
 from vidprune.inference import normalisation_of
 from vidprune.model import per_clip
 from vidprune.pruned import unprune
@@ -130,7 +129,49 @@ def arguments_for(
     )
 
 
-class VideoTrainer(Trainer):
+class ClipTrainer(Trainer):
+    """Trains on `Clips` and can be taken up to the bit; `log.jsonl` in its folder is its course.
+
+    `observe` hears every record of the log; `given` is what the Trainer takes.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        *,
+        observe: Callable[[Mapping[str, Any]], object] = lambda record: None,
+        **given: Any,
+    ) -> None:
+        self.course, self.observe = Course(), observe
+        super().__init__(
+            train_dataset=clips,
+            data_collator=collate,
+            callbacks=[_Epochs(clips, self.course)],
+            **given,
+        )
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        # The Trainer reads a checkpoint's tensors by the names that they have in memory, not in
+        # the file, and passes over VideoMAE's biases, which transformers renames on the way.
+        learning: Any = unprune(self.model)
+        saved = type(learning).from_pretrained(resume_from_checkpoint)
+        learning.load_state_dict(saved.state_dict())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """To TensorBoard, as the Trainer does; a line of `log.jsonl`; and whoever observes."""
+        super().log(logs, start_time)
+        if self.is_world_process_zero():
+            record = self.state.log_history[-1]
+            with (Path(self.args.output_dir) / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            self.observe(record)
+
+
+class VideoTrainer(ClipTrainer):
     """Trains a model, pruned or not, on `Clips`.
 
     `measure` evaluates the model as it stands and names what it found; the Trainer logs it after
@@ -149,19 +190,10 @@ class VideoTrainer(Trainer):
         observe: Callable[[Mapping[str, Any]], object],
         tensorboard: Path | None = None,
     ) -> None:
-        self.schedule, self.mixing, self.course = schedule, mixing, Course()
-        self.measure, self.observe = measure, observe
-        super().__init__(
-            model=model,
-            args=arguments,
-            train_dataset=clips,
-            # Evaluation goes through `measure`; the Trainer insists on something here.
-            eval_dataset=clips if arguments.eval_strategy != "no" else None,
-            data_collator=collate,
-            callbacks=[_Epochs(clips, self.course)],
-        )
-        self.model_accepts_loss_kwargs = False
-        self.remove_callback(PrinterCallback)
+        self.schedule, self.mixing, self.measure = schedule, mixing, measure
+        # Evaluation goes through `measure`; the Trainer insists on something here.
+        judged = clips if arguments.eval_strategy != "no" else None
+        super().__init__(clips, observe=observe, model=model, args=arguments, eval_dataset=judged)
         if tensorboard is not None and self.is_world_process_zero():
             from torch.utils.tensorboard import SummaryWriter
 
@@ -209,23 +241,6 @@ class VideoTrainer(Trainer):
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        # The Trainer reads a checkpoint's tensors by the names that they have in memory, not in
-        # the file, and passes over VideoMAE's biases, which transformers renames on the way.
-        saved = load(resume_from_checkpoint)
-        unprune(self.model).load_state_dict(saved.state_dict())
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """To TensorBoard, as the Trainer does; a line of `log.jsonl`; and whoever observes."""
-        super().log(logs, start_time)
-        if self.is_world_process_zero():
-            record = self.state.log_history[-1]
-            with (Path(self.args.output_dir) / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            self.observe(record)
 
 
 class _Epochs(TrainerCallback):
