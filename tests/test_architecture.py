@@ -86,9 +86,10 @@ def test_the_command_line_comes_last() -> None:
         ("insight", ("drawing", "app", "commands", "cli")),
         ("drawing", ("app", "commands", "cli")),
         ("app", ("commands", "cli")),
+        ("training", ("insight", "drawing", "app", "commands", "cli")),
     ],
 )
-def test_what_is_seen_is_told_before_it_is_drawn_and_shown(
+def test_what_is_seen_is_told_before_it_is_drawn_and_shown_and_training_knows_none_of_it(
     part: str, later: tuple[str, ...]
 ) -> None:
     wrong = [

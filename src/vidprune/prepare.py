@@ -144,17 +144,22 @@ def fit_head(
 ) -> bool:
     """Give the model a head for `count` classes, called `names`; whether it is a new one.
 
-    The head that is there stays, unless `anew`, where it has these names, or, of classes without
-    names, as many. A new one has small weights, drawn by `seed`. Raises ValueError for a model
-    without a head.
+    The head that is there stays, unless `anew`, where it has these names, or where on one side
+    there are none, as many classes. A new one has small weights, drawn by `seed`.
+
+    Raises ValueError for a model without a head.
     """
     if not has_head(model):
         raise ValueError(
             f"model is a {type(model).__name__}, an encoder without a head; load a classifier's "
             "checkpoint, whatever its classes"
         )
-    fits = class_names_of(model) == list(names) if names else model.config.num_labels == count
+    own = class_names_of(model)
+    unnamed = not names or not any(own)
+    fits = len(own) == count if unnamed else own == list(names or ())
     if fits and not anew:
+        if names:
+            name_classes(model, names)
         return False
     model.config.id2label = dict(enumerate(names or [f"LABEL_{index}" for index in range(count)]))
     model.config.label2id = {name: index for index, name in model.config.id2label.items()}
@@ -169,8 +174,16 @@ def fit_head(
 
 def folder_classes(folder: Path, model: PreTrainedModel) -> tuple[str, ...]:
     """The classes of a folder of class folders: the model's own, in its order, where the folders
-    are named after just these; else the folders' names, sorted."""
+    are named after just these; else the folders' names, sorted.
+
+    Raises ValueError where two folders are named after one class.
+    """
     found, known = class_names(folder), class_names_of(model)
+    if len(plain_names(found)) < len(found):
+        raise ValueError(
+            f"{folder} holds folders that differ by case or underscores alone, among "
+            f"{', '.join(found[:8])}; make one of them"
+        )
     if plain_names(found).keys() == plain_names(known).keys():
         return tuple(name for name in known if name is not None)
     return found

@@ -55,6 +55,21 @@ def test_every_weight_is_in_one_group_at_its_rate() -> None:
     assert decays[id(made.fc_norm.weight)] == 0
 
 
+@pytest.mark.parametrize("model", CLASSIFIERS, ids=str)
+def test_tables_and_tokens_of_the_model_s_own_neither_decay_nor_go_to_muon(model: Model) -> None:
+    made = tiny(model.family, model.grids.usual).requires_grad_(True)
+    found = groups(made, rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    still = {id(w) for group in found if not group["weight_decay"] for w in group["params"]}
+    muon = matrices_in_blocks(made)
+    linear = {id(module.weight) for module in made.modules() if isinstance(module, torch.nn.Linear)}
+    assert muon
+    assert muon <= linear
+    assert not muon & still
+    for name, weight in made.named_parameters():
+        if any(word in name for word in ("position", "cls_token", "bias_table")) or weight.ndim < 2:
+            assert id(weight) in still, name
+
+
 def test_what_is_frozen_is_in_no_group() -> None:
     made = tiny("videomae", Model("videomae").grids.usual).requires_grad_(False)
     made.classifier.requires_grad_(True)

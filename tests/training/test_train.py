@@ -121,6 +121,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     from vidprune.training import trainer
 
     options = ("--optimizer", optimizer, "--learning-rate", "0.02", "--epochs", "3")
+    options += ("--validation", str(clips))
     train(clips, small, tmp_path / "whole", *options)
     step, steps = trainer.VideoTrainer.training_step, []
 
@@ -138,6 +139,74 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     assert len(found["epoch_seconds"]) == 2, "the first epoch was not done again"
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert logged(tmp_path / "whole", "loss") == logged(tmp_path / "cut", "loss")
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(
+    clips: Path, small: Path, tmp_path: Path
+) -> None:
+    train(clips, small, tmp_path / "run", *PLAIN)
+    whole = weights(tmp_path / "run")
+    (tmp_path / "run" / "train.json").unlink()
+    (tmp_path / "run" / "checkpoint-99").mkdir()
+    train(clips, small, tmp_path / "run", *PLAIN)
+    assert all(torch.equal(whole[name], now) for name, now in weights(tmp_path / "run").items())
+
+
+def test_a_finished_run_is_read_and_not_done_again(
+    clips: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = train(clips, small, tmp_path / "run", "--validation", str(clips))
+    capsys.readouterr()
+    assert train(clips, small, tmp_path / "run", "--validation", str(clips)) == found
+    assert "top-1 with none" in capsys.readouterr().out
+    from vidprune.commands.evaluate import model_digest
+
+    assert model_digest(vidprune.load(tmp_path / "run" / "model")) == found["model"]
+
+
+def test_somebody_else_s_checkpoint_is_not_taken_up(
+    clips: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "checkpoint-15").mkdir(parents=True)
+    words = ["train", "--data", str(clips), "--model", str(small), "--output"]
+    assert main([*words, str(tmp_path / "run"), *SHORT]) == 2
+    assert "checkpoint-15 of somebody else's training" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_rate_that_is_too_large_is_told(
+    clips: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", str(clips), "--model", str(small), "--output"]
+    assert main([*words, str(tmp_path / "run"), *SHORT, "--learning-rate", "1e30"]) == 1
+    assert "choose a smaller learning_rate" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_videos_none_of_which_can_be_read_are_an_error(
+    clips: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.csv").write_text("gone.mp4 0\nlost.mp4 11\n")
+    words = ["train", "--data", str(tmp_path), "--model", str(small), "--output"]
+    assert main([*words, str(tmp_path / "run"), *SHORT]) == 2
+    assert "none of the 2 videos can be read, such as 'gone.mp4'" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_validation_in_folders_is_labelled_as_the_model_s_classes(
+    clips: Path, tmp_path: Path
+) -> None:
+    folders = tmp_path / "folders"
+    for row in (clips / "test.csv").read_text().splitlines():
+        file = clips / row.rpartition(" ")[0]
+        (folders / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (folders / file.parent.name / file.name).symlink_to(file)
+    words = ["train", "--data", str(clips), "--model", "demo", "--validation", str(folders)]
+    words += ["--output", str(tmp_path / "run"), *SHORT, *PLAIN]
+    assert main([*words, "--epochs", "1", "--learning-rate", "1e-9"]) == 0
+    found = json.loads((tmp_path / "run" / "train.json").read_text())
+    assert found["evaluations"][0]["top1"] > 80
 
 
 def test_a_broken_video_is_named_and_the_rest_is_learned(
@@ -147,7 +216,9 @@ def test_a_broken_video_is_named_and_the_rest_is_learned(
     names = (clips / "train.csv").read_text().splitlines()[:3]
     listing = [f"{clips}/{name}" for name in names] + [f"{tmp_path}/broken.mp4 2"]
     (tmp_path / "train.csv").write_text("\n".join(listing))
-    found = train(tmp_path, small, tmp_path / "run", "--batch-size", "1", "--new-head")
+    words = ["train", "--data", str(tmp_path), "--model", str(small), "--output"]
+    assert main([*words, str(tmp_path / "run"), *SHORT, "--batch-size", "1", "--new-head"]) == 1
+    found = json.loads((tmp_path / "run" / "train.json").read_text())
     assert [video["path"] for video in found["unreadable"]] == [f"{tmp_path}/broken.mp4"]
     assert "broken.mp4" in capsys.readouterr().err
     assert all(torch.isfinite(weight).all() for weight in weights(tmp_path / "run").values())
@@ -189,6 +260,11 @@ def test_folders_named_after_the_model_s_classes_keep_its_head(
         (("--magnitude", "11"), "magnitude=11.0 must be between 0 and 10"),
         (("--smoothing", "1"), "smoothing=1.0 must be 0 or more and below 1"),
         (("--repeats", "0"), "repeats=0 must be at least 1"),
+        (("--evaluate-every", "0"), "evaluate_every=0 must be at least 1"),
+        (("--save-every", "-1"), "save_every=-1 must be at least 1"),
+        (("--workers", "-1"), "workers=-1 must be 0"),
+        (("--seed", "-1"), "seed=-1 must be 0 or more"),
+        (("--epochs", "2", "--warmup-epochs", "2"), "must be below epochs=2"),
         (("--reducer", "sta:r=400"), "choose a smaller r"),
         (("--evaluate-with", "nothing"), "reducer 'nothing' is not known"),
     ],
@@ -206,7 +282,8 @@ def test_wrong_arguments_get_a_sentence(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
-    assert not (tmp_path / "o" / "model").exists()
+    # A start that failed claims nothing: the right command may follow.
+    assert not (tmp_path / "o").exists()
 
 
 def test_what_is_learned_is_not_tested_on(

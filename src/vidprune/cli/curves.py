@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import open_console
-from vidprune.cli.options import SOURCES, add_views
+from vidprune.cli.options import add_views
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -33,7 +33,13 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of it all")
     group = verb.add_argument_group("models")
-    group.add_argument("--model", nargs="+", required=True, metavar="SOURCE", help=SOURCES)
+    group.add_argument(
+        "--model",
+        nargs="+",
+        required=True,
+        metavar="SOURCE",
+        help="Hugging Face ids or folders, or `demo`",
+    )
     group.add_argument(
         "--smaller",
         nargs="+",
@@ -67,6 +73,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
     group.add_argument("--workers", type=int, metavar="N", help="processes that decode (cores)")
     add_views(verb)
+    verb.add_argument(
+        "--restart", action="store_true", help="discard the runs that the output folder holds"
+    )
     verb.add_argument("--json", action="store_true", help="the whole record as JSON")
     return verb
 
@@ -100,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             device=named_device(arguments.device) if arguments.device else None,
             workers=arguments.workers,
             command=arguments.command,
+            restart=arguments.restart,
             tell=status.update,
         )
     _draw(found, arguments.output)

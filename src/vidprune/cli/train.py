@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vidprune.cli.classifiers import checkpoint_name
 from vidprune.cli.console import name_unreadable, open_console
 from vidprune.cli.options import SPECS, add_source, add_views
+from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,7 +75,7 @@ def _add_schedule(verb: argparse.ArgumentParser) -> None:
         ("epochs", int, 75, ""),
         ("batch-size", int, 8, "videos in a step of one process "),
         ("accumulate", int, 1, "steps before an update "),
-        ("learning-rate", float, 5e-4, "for 256 clips at once; scaled to an update's "),
+        ("learning-rate", float, 5e-4, "for 256 videos at once; scaled to an update's "),
         ("warmup-epochs", float, 5, ""),
         ("layer-decay", float, 0.75, "learning rate of a block over that of the next "),
         ("weight-decay", float, 0.05, ""),
@@ -134,7 +135,7 @@ def _add_chance(verb: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
-    from vidprune.commands.train import Named, train
+    from vidprune.commands.train import Machine, Named, train
     from vidprune.inference import best_device, named_device
     from vidprune.parallel import join, leave
     from vidprune.prepare import protocol_for
@@ -155,20 +156,22 @@ def run(arguments: argparse.Namespace) -> int:
                 command=arguments.command,
             ),
             validation=validation,
-            device=named_device(arguments.device) if arguments.device else best_device(),
-            evaluate_every=arguments.evaluate_every,
-            save_every=arguments.save_every,
-            workers=arguments.workers,
-            compiled=arguments.compile,
+            machine=Machine(
+                device=named_device(arguments.device) if arguments.device else best_device(),
+                workers=arguments.workers,
+                compiled=arguments.compile,
+                process=process,
+            ),
             tensorboard=arguments.tensorboard,
             restart=arguments.restart,
-            process=process,
             observe=_tell_progress,
         )
     finally:
         leave()
     if found is not None:
         _tell(found, arguments.output)
+        if found.unreadable or any(report.unreadable for report in found.evaluations):
+            return FAILURE
     return 0
 
 
@@ -176,7 +179,14 @@ def _prepared(
     arguments: argparse.Namespace,
 ) -> "tuple[PreTrainedModel, tuple[Sample, ...], tuple[Sample, ...], Any]":
     """The model with a head for the classes of the videos, and the videos."""
-    from vidprune.prepare import ViewOptions, fit_head, folder_classes, load_model, names_in
+    from vidprune.prepare import (
+        ViewOptions,
+        class_names_of,
+        fit_head,
+        folder_classes,
+        load_model,
+        names_in,
+    )
     from vidprune.video import read_dataset
 
     names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
@@ -189,20 +199,22 @@ def _prepared(
     if classes is None and folders:
         classes = folder_classes(arguments.data, model)
     samples = read_dataset(arguments.data, split="train", classes=classes)
-    count = max(sample.label for sample in samples) + 1 if classes is None else len(classes)
+    validation: tuple[Sample, ...] = ()
+    if arguments.validation is not None:
+        known = classes or class_names_of(model)
+        validation = read_dataset(arguments.validation, split="test", classes=known)
+    listed = max(sample.label for sample in (*samples, *validation)) + 1
+    count = listed if classes is None else len(classes)
     if fit_head(model, classes, count, anew=arguments.new_head, seed=arguments.seed):
         print(f"vidprune: a new head for {count} classes", file=sys.stderr)
-    validation = arguments.validation
-    if validation is None:
-        return model, samples, (), options
-    return model, samples, read_dataset(validation, split="test", classes=classes), options
+    return model, samples, validation, options
 
 
 def _recipe(arguments: argparse.Namespace) -> "Recipe":
     from vidprune.commands.train import Recipe
     from vidprune.training.augment import Augmentation
     from vidprune.training.mixing import Mixing
-    from vidprune.training.trainer import Schedule
+    from vidprune.training.schedule import Schedule
 
     def of(*names: str) -> dict[str, Any]:
         return {name: getattr(arguments, name) for name in names}
@@ -219,7 +231,7 @@ def _recipe(arguments: argparse.Namespace) -> "Recipe":
             **of("operations", "magnitude", "erasing"),
         ),
         mixing=Mixing(**of("mixup", "cutmix", "smoothing")),
-        repeats=arguments.repeats,
+        **of("repeats", "evaluate_every", "save_every"),
         reducer=attached,
         evaluated=tuple(dict.fromkeys(arguments.evaluate_with or ("none", attached))),
     )

@@ -16,7 +16,7 @@ from vidprune.benchmarking.budget import (
     matched_size,
     matched_views,
 )
-from vidprune.commands.compare import change_of, read_run
+from vidprune.commands.compare import Run, change_of, read_run
 from vidprune.commands.evaluate import check_labels, evaluate
 from vidprune.inference import Classifier
 from vidprune.intervals import share_interval
@@ -78,8 +78,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Setting:
-    """A point before it is measured: on which clips, with which reducer or views, at which of
-    the shares that were asked for (None: what it costs by itself)."""
+    """A point before it is measured: on which clips, with which reducer or views."""
 
     method: str
     reducer: str = NONE
@@ -87,7 +86,6 @@ class Setting:
     size: int | None = None
     smaller: bool = False
     views: tuple[int, ...] | None = None
-    target: float | None = None
 
     @property
     def folder(self) -> str:
@@ -107,25 +105,29 @@ def curves(
     workers: int | None = None,
     command: str = "",
     tell: Callable[[str], object] = lambda text: None,
+    restart: bool = False,
     observe: Callable[[Progress], object] = lambda progress: None,
 ) -> TradeOff:
     """Evaluate every method at every cost, and write `curves.json` into `output`.
 
     Each setting has a run folder of `evaluate` below `output/runs`, so that what was cut off goes
-    on. `tell` hears which setting is next, `observe` how far its evaluation is. Raises ValueError
-    as `evaluate` does, and where a method does not fit the model.
+    on, unless `restart`. `tell` hears which setting is next, `observe` how far its evaluation is.
+
+    Raises ValueError as `evaluate` does, where a method does not fit the model, where models that
+    are pooled differ, and where no video could be read.
     """
+    _check_alike(wish)
     settings, out_of_reach = settings_of(wish)
     trials = [
-        _Trial(wish, number, output, batch_size, device, workers)
+        _Trial(wish, number, output, batch_size, device, workers, command, restart)
         for number in range(len(wish.data))
     ]
     for number, setting in enumerate(settings, start=1):
         tell(f"{number} of {len(settings)}: {setting.method} {_said(setting, wish)}")
         for trial in trials:
             trial.run(setting, observe)
+    pooled = _pooled(trials, settings)
     reports = [trial.report(settings[0]) for trial in trials]
-    pooled = [_Pooled.of(trials, setting) for setting in settings]
     first = reports[0]
     found = TradeOff(
         points=_points(settings, pooled, wish),
@@ -147,6 +149,24 @@ def curves(
     return found
 
 
+def _check_alike(wish: Wish) -> None:
+    """Models whose videos are pooled must cost the same, see the same views and tell the same
+    classes apart."""
+    for models in (wish.models, wish.smaller):
+        known = {}
+        for checkpoint in models:
+            config = configuration(checkpoint, frames=wish.views.frames, size=wish.views.size)
+            model = load_model(checkpoint, options=wish.views)
+            gmacs = costs(config, NONE).gmacs_per_view
+            known[checkpoint] = (gmacs, config.num_labels, protocol_for(model, wish.views))
+        for checkpoint, found in known.items():
+            if found != known[models[0]]:
+                raise ValueError(
+                    f"{checkpoint} and {models[0]} differ in arithmetic, classes or views: "
+                    f"{found} and {known[models[0]]}; pool models of one kind"
+                )
+
+
 def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
     """Every setting once, the dense model first; and the costs that a method cannot come near."""
     options = wish.views
@@ -154,31 +174,29 @@ def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
     dense = costs(config, NONE).gmacs_per_view
     views = _protocol(wish, 0).views
     found, missing = [Setting("dense")], []
-    for share in sorted(wish.shares, reverse=True):
+    for share in sorted({*wish.shares}, reverse=True):
         for method in dict.fromkeys((RANDOM, *wish.methods)):
             reducer = matched_reducer(config, method, share * dense)
             reached = costs(config, reducer).gmacs_per_view / dense
             if abs(reached - share) > _NEAR:
                 missing.append(f"{method} at {share:.0%} (the nearest is {reached:.1%})")
             else:
-                found.append(Setting(method, reducer=reducer, target=share))
+                found.append(Setting(method, reducer=reducer))
         if wish.alternatives:
             found += _dense_settings(config, share, dense, len(views))
     if wish.smaller:
         found.append(Setting(MODEL, smaller=True))
-    same = {replace(setting, target=None): setting for setting in reversed(found)}
-    once = [s for s in found if same[replace(s, target=None)] is s or _is_random(s)]
-    return once, tuple(missing)
+    return list(dict.fromkeys(found)), tuple(missing)
 
 
 def _dense_settings(config: Any, share: float, dense: float, views: int) -> list[Setting]:
     found = []
     if frames := matched_frames(config, share * dense):
-        found.append(Setting(FRAMES, frames=frames, target=share))
+        found.append(Setting(FRAMES, frames=frames))
     if size := matched_size(config, share * dense):
-        found.append(Setting(SIZE, size=size, target=share))
+        found.append(Setting(SIZE, size=size))
     if chosen := matched_views(views, share):
-        found.append(Setting(VIEWS, views=chosen, target=share))
+        found.append(Setting(VIEWS, views=chosen))
     return found
 
 
@@ -205,6 +223,8 @@ class _Trial:
     batch_size: int
     device: torch.device | None
     workers: int | None
+    command: str
+    restart: bool
 
     def folder(self, setting: Setting) -> Path:
         """Where its run of a setting is."""
@@ -236,7 +256,9 @@ class _Trial:
             output=self.folder(setting),
             checkpoint=checkpoint,
             data=str(data),
+            command=self.command,
             workers=self.workers,
+            restart=self.restart,
             observe=observe,
         )
 
@@ -253,23 +275,20 @@ class _Pooled:
     probabilities: Tensor
     gmacs_per_video: float
 
-    @classmethod
-    def of(cls, trials: Sequence[_Trial], setting: Setting) -> "_Pooled":
-        """From the runs' folders, of the views that it takes."""
-        runs = [read_run(trial.folder(setting), chosen=setting.views) for trial in trials]
-        names = [list(run.labels) for run in runs]
-        labels = [run.labels[name] for run, own in zip(runs, names, strict=True) for name in own]
-        rows = [
-            run.probabilities[name] for run, own in zip(runs, names, strict=True) for name in own
-        ]
-        report = runs[0].report
-        views = report["views_per_video"] if setting.views is None else len(setting.views)
-        return cls(torch.tensor(labels), torch.stack(rows), report["gmacs_per_view"] * views)
-
     @property
     def hits(self) -> Tensor:
         """Which videos it gets right, (V,) bool."""
         return top_class(self.probabilities) == self.labels
+
+
+def _alike(setting: "_Pooled", others: Sequence["_Pooled"], dense: "_Pooled") -> "_Pooled | None":
+    """The one of the others that costs nearest to it; None where none costs about as much."""
+
+    def apart(other: "_Pooled") -> float:
+        return abs(other.gmacs_per_video - setting.gmacs_per_video) / dense.gmacs_per_video
+
+    nearest = min(others, key=apart, default=None)
+    return nearest if nearest is not None and apart(nearest) <= _NEAR else None
 
 
 def _is_random(setting: Setting) -> bool:
@@ -278,19 +297,43 @@ def _is_random(setting: Setting) -> bool:
     return kind == RANDOM and "fold" not in options
 
 
+def _pooled(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> list[_Pooled]:
+    """Every setting over the videos that all settings could read, in one order."""
+    runs = [
+        [read_run(trial.folder(setting), chosen=setting.views) for trial in trials]
+        for setting in settings
+    ]
+    names = [
+        [name for name in own[0].labels if all(name in run.labels for run in own)]
+        for own in zip(*runs, strict=True)
+    ]
+    if not any(names):
+        raise ValueError(
+            "no video could be read in every setting; see what the reports below runs/ name as "
+            "unreadable"
+        )
+    return [_pool(own, names, setting) for own, setting in zip(runs, settings, strict=True)]
+
+
+def _pool(runs: Sequence[Run], names: Sequence[Sequence[str]], setting: Setting) -> _Pooled:
+    pairs = [(run, name) for run, own in zip(runs, names, strict=True) for name in own]
+    report = runs[0].report
+    views = report["views_per_video"] if setting.views is None else len(setting.views)
+    return _Pooled(
+        torch.tensor([run.labels[name] for run, name in pairs]),
+        torch.stack([run.probabilities[name] for run, name in pairs]),
+        report["gmacs_per_view"] * views,
+    )
+
+
 def _points(
     settings: Sequence[Setting], pooled: Sequence[_Pooled], wish: Wish
 ) -> tuple[Point, ...]:
     dense = pooled[0]
-    # Where plain random pruning cannot come so low, one with other stages may.
-    chance: dict[float | None, _Pooled] = {}
-    for setting, each in zip(settings, pooled, strict=True):
-        if _is_random(setting):
-            chance.setdefault(setting.target, each)
+    chance = [each for setting, each in zip(settings, pooled, strict=True) if _is_random(setting)]
     points = []
     for setting, each in zip(settings, pooled, strict=True):
-        random = None if _is_random(setting) else chance.get(setting.target)
-        assert torch.equal(each.labels, dense.labels), "what is unreadable is so in every run"
+        random = None if _is_random(setting) or each is dense else _alike(each, chance, dense)
         top1 = share_interval(each.hits)
         assert top1 is not None, "there are videos"
         points.append(

@@ -1,5 +1,6 @@
 """Fine-tuning on labelled videos, dense or with a reducer attached, in a folder that goes on."""
 
+import hashlib
 import json
 import resource
 import shutil
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.trainer_utils import get_last_checkpoint
 
 from vidprune.commands.evaluate import check_labels, evaluate, model_digest
 from vidprune.environment import environment, usable_cores
@@ -26,10 +26,11 @@ from vidprune.training.augment import Augmentation
 from vidprune.training.clips import Clips
 from vidprune.training.mixing import Mixing
 from vidprune.training.record import Training
-from vidprune.training.trainer import Course, Schedule, VideoTrainer, arguments_for
+from vidprune.training.schedule import Schedule, arguments_for
+from vidprune.training.trainer import Course, VideoTrainer, last_checkpoint
 from vidprune.video import Protocol, Sample
 
-MODEL, RECORD, EVALUATIONS = "model", "train.json", "evaluations"
+MODEL, RECORD, LOG, EVALUATIONS = "model", "train.json", "log.jsonl", "evaluations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Recipe:
 
     `reducer` is attached while the model learns; `evaluated` are those that the finished model
     is evaluated with, where there are videos for it. `repeats`: clips of a video in a batch.
+    `evaluate_every` and `save_every` count epochs. Raises ValueError where a number is below 1.
     """
 
     schedule: Schedule = field(default_factory=Schedule)
@@ -46,6 +48,13 @@ class Recipe:
     repeats: int = 2
     reducer: str = "none"
     evaluated: tuple[str, ...] = ("none",)
+    evaluate_every: int = 1
+    save_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("repeats", "evaluate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,35 @@ class Named:
     command: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run is run on, which changes nothing of what comes out but roundings.
+
+    `workers` decode for each process (None: the cores of its machine are shared out).
+    """
+
+    device: torch.device
+    workers: int | None = None
+    compiled: bool = False
+    process: Process = field(default_factory=Process)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(
+                f"workers={self.workers} must be 0 (decode in this process) or more, or left out"
+            )
+        if self.device.type == "cuda" and self.device.index and self.process.count == 1:
+            raise ValueError(
+                f"device={str(self.device)!r}: training takes the first GPU that it sees; set "
+                f"CUDA_VISIBLE_DEVICES={self.device.index} and leave the number out"
+            )
+
+    @property
+    def decoders(self) -> int:
+        """How many processes decode for this one."""
+        return usable_cores() // self.process.local_count if self.workers is None else self.workers
+
+
 def train(
     model: PreTrainedModel,
     protocol: Protocol,
@@ -65,15 +103,10 @@ def train(
     output: Path,
     recipe: Recipe,
     named: Named,
+    machine: Machine,
     validation: Sequence[Sample] = (),
-    device: torch.device,
-    evaluate_every: int = 1,
-    save_every: int = 1,
-    workers: int | None = None,
-    compiled: bool = False,
     tensorboard: bool = False,
     restart: bool = False,
-    process: Process | None = None,
     observe: Callable[[Mapping[str, Any]], object] = lambda record: None,
 ) -> Training | None:
     """Fine-tune `model` in place on `samples`; the first process returns the record, others None.
@@ -81,41 +114,103 @@ def train(
     `output` gets `model/` (which `load` takes; the dense model, whatever it was trained with),
     `train.json`, `log.jsonl`, a checkpoint after every `save_every` epochs and, with `validation`,
     `evaluations/`: the model under training every `evaluate_every` epochs, the finished one with
-    each of the recipe's reducers. A run that was cut off goes on from its last checkpoint.
+    each of the recipe's reducers. A run that was cut off goes on from its last checkpoint; of one
+    that is finished the record is read.
 
-    Raises ValueError for labels outside the head's classes, or one video on both sides, and
-    FileExistsError where `output` belongs to another run.
+    Raises ValueError for labels outside the head's classes, one video on both sides, or where no
+    video can be read; Diverged where the loss is no number any more; and FileExistsError where
+    `output` belongs to another run.
     """
-    process = process or Process()
-    reducers = [parse(text) for text in (recipe.reducer, *recipe.evaluated)]
     for listed in (samples, validation):
         check_labels(listed, model.config.num_labels)
     _check_apart(samples, validation)
-    # A reducer that does not fit is known before anything is written.
+    # What does not fit is known before anything is written.
+    reducers = [parse(text) for text in (recipe.reducer, *recipe.evaluated)]
     pruned, *_ = [prune(model, reducer) for reducer in reducers]
-    ran_on = environment(device)
-    _claim(output, process, restart, _settings(model, protocol, samples, recipe))
-    judge = _Judge(output, protocol, validation, recipe, named, device, process)
+    ran_on = environment(machine.device)
+    settings = _settings(model, protocol, samples, validation, recipe, machine)
+    _claim(output, machine.process, restart, settings)
+    if (output / RECORD).exists():
+        done = (output / RECORD).read_text(encoding="utf-8")
+        return Training.from_json(done) if machine.process.reports else None
+    plain = set(vars(model.config))
+    judge = _Judge(output, protocol, validation, recipe, named, machine)
+    trainer = _trainer(
+        pruned, protocol, samples, output, recipe, machine, judge, observe, tensorboard
+    )
+    trainer.train_on(last_checkpoint(output))
+    dense = unprune(pruned).eval()
+    # The Trainer's own notes are no part of the model.
+    for name in vars(dense.config).keys() - plain:
+        delattr(dense.config, name)
+    # How vidprune samples videos for this model unless told otherwise.
+    dense.config.view_protocol = {
+        name: getattr(protocol, name) for name in ("sampling", "segments", "crops", "stride")
+    }
+    courses = machine.process.gather(trainer.course)
+    unreadable = _unreadable(courses)
+    if len(unreadable) == len(samples):
+        raise ValueError(
+            f"none of the {len(samples)} videos can be read, such as {samples[0].name!r} "
+            f"({unreadable[0]['reason']}); are their paths right?"
+        )
+    if machine.process.reports:
+        dense.save_pretrained(output / MODEL)
+    evaluations = tuple(
+        report
+        for reducer in reducers[1:]
+        if validation and (report := judge(prune(dense, reducer), _folder_name(describe(reducer))))
+    )
+    if not machine.process.reports:
+        return None
+    found = Training(
+        **asdict(named),
+        model=model_digest(dense),
+        recipe=asdict(recipe),
+        protocol=asdict(protocol),
+        num_videos=len(samples),
+        videos=tuple(sample.name for sample in samples),
+        unreadable=unreadable,
+        epoch_seconds=tuple(courses[0].epoch_seconds),
+        peak_memory_gib=_peak_memory_gib(machine.device),
+        evaluations=evaluations,
+        processes=machine.process.count,
+        environment=ran_on,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_atomically(output / RECORD, found.to_json())
+    return found
 
+
+def _trainer(
+    pruned: PreTrainedModel,
+    protocol: Protocol,
+    samples: Sequence[Sample],
+    output: Path,
+    recipe: Recipe,
+    machine: Machine,
+    judge: "_Judge",
+    observe: Callable[[Mapping[str, Any]], object],
+    tensorboard: bool,
+) -> VideoTrainer:
     def measure(epoch: int) -> Mapping[str, float]:
-        if epoch % evaluate_every and epoch < recipe.schedule.epochs:
+        if epoch % recipe.evaluate_every and epoch < recipe.schedule.epochs:
             return {}
         report = judge(pruned, f"epoch-{epoch:04d}")
         return {} if report is None or report.top1 is None else {"top1": report.top1}
 
-    trainer = VideoTrainer(
+    return VideoTrainer(
         pruned,
         arguments_for(
             recipe.schedule,
             output,
             num_videos=len(samples),
-            repeats=recipe.repeats,
-            processes=process.count,
-            on_cpu=device.type == "cpu",
-            workers=usable_cores() // process.local_count if workers is None else workers,
-            save_every=save_every,
-            evaluate=bool(validation),
-            compiled=compiled,
+            processes=machine.process.count,
+            on_cpu=machine.device.type == "cpu",
+            workers=machine.decoders,
+            save_every=recipe.save_every,
+            evaluate=bool(judge.samples),
+            compiled=machine.compiled,
         ),
         Clips(
             samples,
@@ -130,39 +225,6 @@ def train(
         observe=observe,
         tensorboard=output / "tensorboard" if tensorboard else None,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
-    dense = unprune(pruned).eval()
-    # How vidprune samples videos for this model unless told otherwise.
-    dense.config.view_protocol = {
-        name: getattr(protocol, name) for name in ("sampling", "segments", "crops", "stride")
-    }
-    if process.reports:
-        dense.save_pretrained(output / MODEL)
-    evaluations = tuple(
-        report
-        for text, reducer in zip(recipe.evaluated, reducers[1:], strict=True)
-        if validation and (report := judge(prune(dense, reducer), _folder_name(text)))
-    )
-    courses = process.gather(trainer.course)
-    if not process.reports:
-        return None
-    found = Training(
-        **asdict(named),
-        model=model_digest(dense),
-        recipe=asdict(recipe),
-        protocol=asdict(protocol),
-        num_videos=len(samples),
-        videos=tuple(sample.name for sample in samples),
-        unreadable=_unreadable(courses),
-        epoch_seconds=tuple(courses[0].epoch_seconds),
-        peak_memory_gib=_peak_memory_gib(device),
-        evaluations=evaluations,
-        processes=process.count,
-        environment=ran_on,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    write_atomically(output / RECORD, found.to_json())
-    return found
 
 
 @dataclass(frozen=True)
@@ -174,45 +236,70 @@ class _Judge:
     samples: Sequence[Sample]
     recipe: Recipe
     named: Named
-    device: torch.device
-    process: Process
+    machine: Machine
 
     def __call__(self, model: PreTrainedModel, name: str) -> Report | None:
         """Its report, on the first process; the run's folder is `evaluations/name`."""
-        classifier = Classifier(
-            model, self.protocol, batch_size=self.recipe.schedule.batch_size, device=self.device
-        )
+        batch_size, device = self.recipe.schedule.batch_size, self.machine.device
         return evaluate(
-            classifier,
+            Classifier(model, self.protocol, batch_size=batch_size, device=device),
             self.samples,
             output=self.output / EVALUATIONS / name,
             checkpoint=str(self.output / MODEL),
             data=self.named.data,
             command=self.named.command,
+            workers=self.machine.decoders,
             # What stands there may be of the same epoch of a run that was cut off.
             restart=True,
-            process=self.process,
+            process=self.machine.process,
         )
 
 
 def _settings(
-    model: PreTrainedModel, protocol: Protocol, samples: Sequence[Sample], recipe: Recipe
+    model: PreTrainedModel,
+    protocol: Protocol,
+    samples: Sequence[Sample],
+    validation: Sequence[Sample],
+    recipe: Recipe,
+    machine: Machine,
 ) -> dict[str, Any]:
     """What must be the same for a run to be taken up again."""
     return {
         "trained from": model_digest(model),
-        "protocol": asdict(protocol),
-        "recipe": json.loads(json.dumps(asdict(recipe))),
-        "videos": [f"{sample.name} {sample.label}" for sample in samples],
+        "protocol": json.loads(json.dumps(asdict(protocol))),
+        **_flat(json.loads(json.dumps(asdict(recipe)))),
+        "videos": _digest(samples),
+        "validation": _digest(validation),
+        "processes": machine.process.count,
     }
 
 
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's numbers by their own names, so that a refusal can say which one differs."""
+    parts = [value if isinstance(value, dict) else {name: value} for name, value in recipe.items()]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    listed = "\n".join(f"{sample.name} {sample.label}" for sample in samples)
+    digest = hashlib.sha256(listed.encode(errors="surrogatepass")).hexdigest()
+    return f"{len(samples)}, {digest[:16]}"
+
+
 def _claim(output: Path, process: Process, restart: bool, settings: Mapping[str, Any]) -> None:
-    if restart and process.reports:
-        for stale in output.glob("checkpoint-*"):
-            shutil.rmtree(stale)
-        (output / "log.jsonl").unlink(missing_ok=True)
+    checkpoints = [path for path in output.glob("checkpoint-*") if path.is_dir()]
+    if checkpoints and not restart and not (output / "run.json").exists():
+        raise FileExistsError(
+            f"output {output} holds {checkpoints[0].name} of somebody else's training; choose "
+            "another folder, or restart (--restart) to discard what is there"
+        )
     RunFolder(output, process).claim(settings, restart=restart)
+    if restart and process.reports:
+        for stale in (*checkpoints, output / MODEL, output / EVALUATIONS, output / "tensorboard"):
+            shutil.rmtree(stale, ignore_errors=True)
+        for file in (RECORD, LOG):
+            (output / file).unlink(missing_ok=True)
+    process.wait_for_all()
 
 
 def _check_apart(samples: Sequence[Sample], validation: Sequence[Sample]) -> None:
@@ -225,8 +312,8 @@ def _check_apart(samples: Sequence[Sample], validation: Sequence[Sample]) -> Non
         )
 
 
-def _folder_name(text: str) -> str:
-    return describe(parse(text)).replace(":", "-").replace("/", "-")
+def _folder_name(reducer: str) -> str:
+    return reducer.replace(":", "-").replace("/", "-")
 
 
 def _unreadable(courses: Sequence[Course]) -> tuple[dict[str, str], ...]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from vidprune.training.sampling import random_box
 
 Frame = Image.Image
 Pixels = npt.NDArray[np.uint8]
 
-_GREY = (124, 116, 104)  # ImageNet's mean: what comes in from outside of the frame
+_GREY = (128, 128, 128)  # what comes in from outside of the frame
 _MAGNITUDES = 10.0
 _MAGNITUDE_NOISE = 0.5
 _ERASED_AREA, _ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
@@ -104,12 +104,12 @@ def _erase(clip: Pixels, rng: np.random.Generator) -> None:
 
 def _moved(image: Frame, matrix: tuple[float, float, float, float, float, float]) -> Frame:
     return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY
+        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=_GREY
     )
 
 
 def _rotated(image: Frame, signed: float) -> Frame:
-    return image.rotate(30 * signed, Image.Resampling.BILINEAR, fillcolor=_GREY)
+    return image.rotate(30 * signed, Image.Resampling.BICUBIC, fillcolor=_GREY)
 
 
 def _posterised(image: Frame, signed: float) -> Frame:
@@ -121,10 +121,9 @@ def _solarised(image: Frame, signed: float) -> Frame:
 
 
 def _brightened_shadows(image: Frame, signed: float) -> Frame:
-    """RandAugment's "solarize add": more light where the image is dark."""
-    lighter = ImageChops.add(image, Image.new("RGB", image.size, (int(110 * abs(signed)),) * 3))
-    dark = image.point([255 * (value < 128) for value in range(256)] * 3)
-    return ImageChops.composite(lighter, image, dark.convert("L").point(lambda v: 255 * (v > 0)))
+    """RandAugment's "solarize add": more light where a channel is dark."""
+    light = int(110 * abs(signed))
+    return image.point([min(255, v + light) if v < 128 else v for v in range(256)] * 3)
 
 
 def _enhanced(kind: Callable[[Frame], ImageEnhance._Enhance]) -> Callable[[Frame, float], Frame]:

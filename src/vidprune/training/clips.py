@@ -32,8 +32,7 @@ class Clips(Dataset[Drawn]):
 
     Draws depend on `seed`, `epoch` (which the trainer sets) and the video's place alone, so that a
     run that was taken up again sees what it would have seen. A video that cannot be read gives
-    black clips of no label, which count for nothing: batches keep their shape, and nothing takes
-    its place.
+    black clips of no label, which are left out of the loss, and nothing takes its place.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What each weight learns at: rates that fall from the head towards the pixels, no decay on biases.
+"""What each weight learns at: rates that fall from the head towards the pixels, decay for matrices.
 
 Layer-wise rates as in BEiT (Bao et al., ICLR 2022), which VideoMAE fine-tunes with.
 """
@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import adapt
+
+# By their names in transformers and in our VideoSwin.
+_TABLES = ("position_embeddings", "time_embeddings", "cls_token", "query_tokens", "bias_table")
 
 
 def depths(model: PreTrainedModel) -> dict[str, int]:
@@ -44,7 +47,7 @@ def groups(
     top = max(found.values())
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            by_kind[found[name], weight.ndim > 1].append(weight)
+            by_kind[found[name], _decays(name, weight)].append(weight)
     return [
         {
             "params": weights,
@@ -56,11 +59,21 @@ def groups(
     ]
 
 
+def _decays(name: str, weight: Tensor) -> bool:
+    """Matrices do; biases, norms, tables of positions and tokens of the model's own do not."""
+    return weight.ndim > 1 and not any(word in name for word in _TABLES)
+
+
 def matrices_in_blocks(model: PreTrainedModel) -> set[int]:
-    """The identity of every matrix inside a block: what Muon is for."""
+    """The identity of the matrix of every linear layer inside a block: what Muon is for."""
     backbone = adapt(model)
     layers = (backbone.layer(block) for block in range(backbone.depth))
-    return {id(w) for layer in layers for w in layer.parameters() if w.ndim == 2}
+    return {
+        id(module.weight)
+        for layer in layers
+        for module in layer.modules()
+        if isinstance(module, nn.Linear)
+    }
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

@@ -6,9 +6,9 @@ of the two by the toss of a coin. CutMix pastes one rectangle into all frames.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Beta
 from torch.nn.functional import one_hot
 
 
@@ -33,34 +33,33 @@ class Mixing:
 
 
 def targets_of(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Probabilities (B, classes) of labels (B,), smoothed; all 0 where a label is below 0."""
-    known = labels >= 0
-    hard = one_hot(labels.clamp(min=0), classes).float()
-    return (hard * (1 - smoothing) + smoothing / classes) * known[:, None]
+    """Probabilities (B, classes) of labels (B,), smoothed."""
+    return one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
 
 
-def mixed(pixels: Tensor, targets: Tensor, how: Mixing) -> tuple[Tensor, Tensor]:
-    """Clips (B, T, 3, H, W) and targets (B, classes), mixed; draws are torch's own."""
+def mixed(
+    pixels: Tensor, targets: Tensor, how: Mixing, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Clips (B, T, 3, H, W) and targets (B, classes), mixed by what `rng` draws."""
     alphas = [(name, alpha) for name in ("mixup", "cutmix") if (alpha := getattr(how, name))]
     if not alphas or len(pixels) < 2:
         return pixels, targets
-    name, alpha = alphas[int(torch.randint(len(alphas), ()))]
-    share = Beta(alpha, alpha).sample().item()
+    name, alpha = alphas[int(rng.integers(len(alphas)))]
+    share = float(rng.beta(alpha, alpha))
     if name == "mixup":
         pixels = torch.lerp(pixels.flip(0), pixels, share)
     else:
-        pixels, share = _pasted(pixels, share)
+        pixels, share = _pasted(pixels, share, rng)
     return pixels, torch.lerp(targets.flip(0), targets, share)
 
 
-def _pasted(pixels: Tensor, share: float) -> tuple[Tensor, float]:
+def _pasted(pixels: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
     """A rectangle of the reversed batch in each clip, and the share of the clip that is its own."""
     height, width = pixels.shape[-2:]
     rows, columns = (round(side * (1 - share) ** 0.5) for side in (height, width))
     # Its middle lies anywhere, so that it may be cut at the edge.
     top, left = (
-        int(torch.randint(side, ())) - length // 2
-        for side, length in ((height, rows), (width, columns))
+        int(rng.integers(side)) - length // 2 for side, length in ((height, rows), (width, columns))
     )
     inside = (
         slice(max(top, 0), min(top + rows, height)),

@@ -35,3 +35,11 @@ class Training:
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""
         return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Training":
+        """The record that `to_json` wrote."""
+        found = json.loads(text)
+        reports = tuple(Report(**report) for report in found.pop("evaluations"))
+        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return cls(evaluations=reports, **{**found, **lists})

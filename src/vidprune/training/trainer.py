@@ -1,12 +1,14 @@
 """transformers' Trainer for video models: our clips, our losses, and our way to measure."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
@@ -17,60 +19,15 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 from vidprune.inference import normalisation_of
 from vidprune.model import per_clip
 from vidprune.pruned import unprune
-from vidprune.training.clips import Clips, collate
+from vidprune.training.clips import UNREADABLE, Clips, collate
 from vidprune.training.layers import MuonAndAdamW, groups, matrices_in_blocks
 from vidprune.training.mixing import Mixing, mixed, targets_of
+from vidprune.training.schedule import Schedule
 from vidprune.video import normalise
 
-OptimizerName = Literal["adamw", "muon"]
-Precision = Literal["fp32", "bf16", "fp16"]
-# Clips of a batch for which a recipe's learning rate is meant, as in VideoMAE.
-RATE_PER = 256
 
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast; the defaults are VideoMAE's for a ViT-B on Kinetics.
-
-    `batch_size` counts videos in one step of one process, `accumulate` steps before an update.
-    `learning_rate` is that of 256 clips at once, scaled to what an update sees; it warms up over
-    `warmup_epochs` and falls along a half cosine. `layer_decay`: by how much a block learns slower
-    than the one after it. `precision` is that of autocast; weights stay float32.
-
-    Raises ValueError where a value is outside its range.
-    """
-
-    epochs: int = 75
-    batch_size: int = 8
-    accumulate: int = 1
-    learning_rate: float = 5e-4
-    warmup_epochs: float = 5
-    layer_decay: float = 0.75
-    weight_decay: float = 0.05
-    clip_gradients: float = 5.0
-    optimizer: OptimizerName = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    precision: Precision = "fp32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("learning_rate", "clip_gradients"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
-        for name in ("warmup_epochs", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1")
-        for name, known in (("optimizer", OptimizerName), ("precision", Precision)):
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not known; choose one of "
-                    f"{', '.join(get_args(known))}"
-                )
+class Diverged(RuntimeError):
+    """Training whose loss is no number any more."""
 
 
 @dataclass
@@ -79,54 +36,6 @@ class Course:
 
     epoch_seconds: list[float] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-
-
-def arguments_for(
-    schedule: Schedule,
-    output: Path,
-    *,
-    num_videos: int,
-    repeats: int,
-    processes: int,
-    on_cpu: bool,
-    workers: int,
-    save_every: int,
-    evaluate: bool,
-    compiled: bool,
-) -> TrainingArguments:
-    """The Trainer's own arguments for a schedule."""
-    at_once = schedule.batch_size * schedule.accumulate * processes
-    steps = -(-num_videos // (schedule.batch_size * processes))
-    updates = -(-steps // schedule.accumulate)
-    return TrainingArguments(
-        output_dir=str(output),
-        num_train_epochs=schedule.epochs,
-        per_device_train_batch_size=schedule.batch_size,
-        gradient_accumulation_steps=schedule.accumulate,
-        learning_rate=schedule.learning_rate * at_once * repeats / RATE_PER,
-        weight_decay=schedule.weight_decay,
-        max_grad_norm=schedule.clip_gradients,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(schedule.warmup_epochs * updates),
-        seed=schedule.seed,
-        bf16=schedule.precision == "bf16",
-        fp16=schedule.precision == "fp16",
-        use_cpu=on_cpu,
-        torch_compile=compiled,
-        dataloader_num_workers=workers,
-        dataloader_pin_memory=not on_cpu,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        logging_strategy="steps",
-        logging_steps=max(1, min(50, updates)),
-        report_to=[],
-        eval_strategy="epoch" if evaluate else "no",
-        save_strategy="steps",
-        save_steps=updates * save_every,
-        save_total_limit=1,
-        disable_tqdm=True,
-        ddp_find_unused_parameters=True,
-    )
 
 
 class ClipTrainer(Trainer):
@@ -142,7 +51,7 @@ class ClipTrainer(Trainer):
         observe: Callable[[Mapping[str, Any]], object] = lambda record: None,
         **given: Any,
     ) -> None:
-        self.course, self.observe = Course(), observe
+        self.clips, self.course, self.observe = clips, Course(), observe
         super().__init__(
             train_dataset=clips,
             data_collator=collate,
@@ -162,13 +71,51 @@ class ClipTrainer(Trainer):
         learning.load_state_dict(saved.state_dict())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """To TensorBoard, as the Trainer does; a line of `log.jsonl`; and whoever observes."""
+        """To TensorBoard, as the Trainer does; a line of `log.jsonl`; and whoever observes.
+
+        Raises Diverged where the loss is no number.
+        """
+        if not math.isfinite(logs.get("loss", 0)):
+            raise Diverged(
+                f"the loss is {logs['loss']} at epoch {self.state.epoch or 0:.2f}; choose a "
+                "smaller learning_rate, or precision bf16 or fp32"
+            )
         super().log(logs, start_time)
         if self.is_world_process_zero():
             record = self.state.log_history[-1]
-            with (Path(self.args.output_dir) / "log.jsonl").open("a", encoding="utf-8") as file:
+            with self.log_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             self.observe(record)
+
+    @property
+    def log_file(self) -> Path:
+        """One record a line."""
+        return Path(self.args.output_dir) / "log.jsonl"
+
+    def train_on(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint or from the beginning."""
+        if self.is_world_process_zero() and self.log_file.exists():
+            done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+            _cut_log(self.log_file, done)
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint in a run's folder; one that was cut off while it was written has
+    no `trainer_state.json` yet."""
+    found = {
+        int(path.parent.name.rpartition("-")[2]): path.parent
+        for path in folder.glob("checkpoint-*/trainer_state.json")
+        if path.parent.name.rpartition("-")[2].isdigit()
+    }
+    return found[max(found)] if found else None
+
+
+def _cut_log(log: Path, done: int) -> None:
+    """Leave the lines up to a step: what comes after it is done again."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+    log.write_text("".join(kept), encoding="utf-8")
 
 
 class VideoTrainer(ClipTrainer):
@@ -191,6 +138,7 @@ class VideoTrainer(ClipTrainer):
         tensorboard: Path | None = None,
     ) -> None:
         self.schedule, self.mixing, self.measure = schedule, mixing, measure
+        self._drawn = -1, np.random.default_rng()
         # Evaluation goes through `measure`; the Trainer insists on something here.
         judged = clips if arguments.eval_strategy != "no" else None
         super().__init__(clips, observe=observe, model=model, args=arguments, eval_dataset=judged)
@@ -224,21 +172,36 @@ class VideoTrainer(ClipTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Cross entropy with mixed and smoothed labels; clips that could not be read count not."""
+        """Cross entropy with mixed and smoothed labels, of the clips that could be read."""
         self.course.unreadable.update(inputs["unreadable"])
         pixels = normalise(inputs["pixel_values"], normalisation_of(self.model))
-        targets = targets_of(inputs["labels"], self.model.config.num_labels, self.mixing.smoothing)
-        pixels, targets = mixed(pixels, targets, self.mixing)
+        readable = inputs["labels"] != UNREADABLE
+        if not readable.any():
+            # All processes take part in every step.
+            return 0 * model(pixel_values=pixels).logits.sum()
+        labels = inputs["labels"][readable]
+        targets = targets_of(labels, self.model.config.num_labels, self.mixing.smoothing)
+        pixels, targets = mixed(pixels[readable], targets, self.mixing, self._rng())
         logits = per_clip(model(pixel_values=pixels).logits, len(targets))
-        entropy = -(targets * log_softmax(logits, -1)).sum()
-        return entropy / targets.sum().clamp(min=1e-6)
+        return -(targets * log_softmax(logits, -1)).sum(-1).mean()
+
+    def _rng(self) -> np.random.Generator:
+        """One for every update and process, which goes on over the steps of an update."""
+        step = self.state.global_step
+        if step != self._drawn[0]:
+            key = (self.schedule.seed, step, self.args.process_index)
+            self._drawn = step, np.random.default_rng(key)
+        return self._drawn[1]
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         """What `measure` finds, as the Trainer's log has it."""
         self.model.eval()
-        found = self.measure(round(self.state.epoch or 0))
+        # What is drawn there is not missed in training.
+        with torch.random.fork_rng():
+            found = self.measure(round(self.state.epoch or 0))
         metrics = {f"eval_{name}": value for name, value in found.items()}
-        self.log(dict(metrics))
+        if metrics:
+            self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
