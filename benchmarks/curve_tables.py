@@ -11,7 +11,7 @@ from vidprune.tradeoff import Point, TradeOff
 
 # A point belongs to the column that it is nearest to.
 COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
-_NEAR = 0.04
+_NEAR = 0.02
 
 
 def curve_record(name: str) -> TradeOff:

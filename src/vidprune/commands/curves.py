@@ -34,7 +34,7 @@ SHARES = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
 RECORD = "curves.json"
 RANDOM = "random"
 # Of the dense cost: what comes no nearer than that to a cost is no point of comparison there.
-_NEAR = 0.03
+_NEAR = 0.02
 FRAMES, SIZE, VIEWS, MODEL = "fewer frames", "smaller frames", "fewer views", "smaller model"
 
 
