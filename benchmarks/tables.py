@@ -98,8 +98,9 @@ def draw_plots() -> None:
         draw(benchmark_record("demo"), Path(folder))
         for name in ("agreement", "throughput"):
             shutil.copy(f"{folder}/{name}.png", ROOT / "docs" / "images" / f"benchmark-{name}.png")
-    for name in curve_tables.CURVES:
-        draw_tradeoff(curve_tables.curve_record(name), ROOT / "docs" / "images" / f"curves-{name}")
+        for name in curve_tables.CURVES:
+            draw_tradeoff(curve_tables.curve_record(name), Path(folder) / f"curves-{name}")
+            shutil.copy(f"{folder}/curves-{name}.png", ROOT / "docs" / "images")
 
 
 def main(check: bool) -> int:

@@ -1,4 +1,4 @@
-"""Accuracy, agreement and divergence over arithmetic, a line for every method."""
+"""Accuracy, disagreement and divergence over arithmetic, a line for every method."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +21,11 @@ def _change(point: Point) -> Interval | None:
     return None if point.change is None else point.change.points
 
 
-def _agreement(point: Point) -> Interval | None:
-    return None if point.nearness is None else point.nearness.agreement
+def _disagreement(point: Point) -> Interval | None:
+    same = None if point.nearness is None else point.nearness.agreement
+    if same is None or same.low is None or same.high is None:
+        return None
+    return Interval(value=100 - same.value, low=100 - same.high, high=100 - same.low)
 
 
 def _divergence(point: Point) -> Interval | None:
@@ -31,7 +34,7 @@ def _divergence(point: Point) -> Interval | None:
 
 _MEASURES: tuple[tuple[str, Measure], ...] = (
     ("change of top-1, points", _change),
-    ("same class as dense, %", _agreement),
+    ("another class than dense, %", _disagreement),
     ("KL to dense, nats", _divergence),
 )
 
@@ -40,7 +43,7 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
     """Leave the curves of a record beside `stem`, as SVG and as PNG, and say where.
 
     Over the share of the dense arithmetic, which falls to the right: what became of top-1, how
-    often the class is the dense model's, and KL. Bars are 95 %; dense models that cost less are
+    often the class is not the dense model's, and KL. Bars are 95 %; dense models that cost less are
     points without a line. Raises RuntimeError where matplotlib is not installed.
     """
     methods = list(dict.fromkeys(point.method for point in found.points[1:]))
@@ -51,11 +54,7 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
                 points = [point for point in found.points if point.method == method]
                 aside = 100 * (number - len(methods) / 2) * 0.0015
                 _draw(axes, points, measure, _look(method, methods), aside)
-            if measure is _divergence:
-                axes.set_yscale("log")
-            else:
-                at = 100 if measure is _agreement else 0
-                axes.axhline(at, color=INK, linewidth=0.7, dashes=(4, 2))
+            _scale(axes, measure)
             axes.set_xlabel("dense arithmetic of a video, %")
             axes.set_ylabel(name)
             axes.invert_xaxis()
@@ -79,6 +78,21 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=200, metadata=metadata, facecolor="white")
     return paths
+
+
+def _scale(axes: "Axes", measure: Measure) -> None:
+    """An axis on which small losses are told apart as well as large ones."""
+    if measure is _divergence:
+        axes.set_yscale("log")
+    else:
+        axes.axhline(0, color=INK, linewidth=0.7, dashes=(4, 2))
+        axes.set_yscale("symlog", linthresh=2, linscale=0.8)
+        sign = -1 if measure is _change else 1
+        axes.set_yticks([0, *(sign * value for value in (1, 2, 5, 10, 20, 50))])
+        axes.set_yticks([], minor=True)
+        if measure is _disagreement:
+            axes.set_ylim(bottom=-0.3)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _look(method: str, methods: Sequence[str]) -> Look:
