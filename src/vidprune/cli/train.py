@@ -135,7 +135,7 @@ def _add_chance(verb: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
-    from vidprune.commands.train import Machine, Named, train
+    from vidprune.commands.train import Job, Machine, Named, train
     from vidprune.inference import best_device, named_device
     from vidprune.parallel import join, leave
     from vidprune.prepare import protocol_for
@@ -144,10 +144,10 @@ def run(arguments: argparse.Namespace) -> int:
     process = join()
     try:
         model, samples, validation, options = _prepared(arguments)
-        found = train(
-            model,
-            protocol_for(model, options),
-            samples,
+        job = Job(
+            model=model,
+            protocol=protocol_for(model, options),
+            samples=samples,
             output=arguments.output,
             recipe=_recipe(arguments),
             named=Named(
@@ -155,17 +155,16 @@ def run(arguments: argparse.Namespace) -> int:
                 data=str(arguments.data),
                 command=arguments.command,
             ),
-            validation=validation,
             machine=Machine(
                 device=named_device(arguments.device) if arguments.device else best_device(),
                 workers=arguments.workers,
                 compiled=arguments.compile,
                 process=process,
             ),
+            validation=validation,
             tensorboard=arguments.tensorboard,
-            restart=arguments.restart,
-            observe=_tell_progress,
         )
+        found = train(job, restart=arguments.restart, observe=_tell_progress)
     finally:
         leave()
     if found is not None:

@@ -5,7 +5,7 @@ import json
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from vidprune.environment import environment, usable_cores
 from vidprune.inference import Classifier
 from vidprune.parallel import Process
 from vidprune.pruned import prune, unprune
+from vidprune.reducers.base import Reducer
 from vidprune.reducers.spec import describe, parse
 from vidprune.report import Report
 from vidprune.runs import RunFolder, write_atomically
@@ -95,155 +96,54 @@ class Machine:
         return usable_cores() // self.process.local_count if self.workers is None else self.workers
 
 
-def train(
-    model: PreTrainedModel,
-    protocol: Protocol,
-    samples: Sequence[Sample],
-    *,
-    output: Path,
-    recipe: Recipe,
-    named: Named,
-    machine: Machine,
-    validation: Sequence[Sample] = (),
-    tensorboard: bool = False,
-    restart: bool = False,
-    observe: Callable[[Mapping[str, Any]], object] = lambda record: None,
-) -> Training | None:
-    """Fine-tune `model` in place on `samples`; the first process returns the record, others None.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A model that is to learn, in place, and all that it is to learn from and with.
 
     `output` gets `model/` (which `load` takes; the dense model, whatever it was trained with),
     `train.json`, `log.jsonl`, a checkpoint after every `save_every` epochs and, with `validation`,
     `evaluations/`: the model under training every `evaluate_every` epochs, the finished one with
-    each of the recipe's reducers. A run that was cut off goes on from its last checkpoint; of one
-    that is finished the record is read.
+    each of the recipe's reducers.
 
-    Raises ValueError for labels outside the head's classes, one video on both sides, or where no
-    video can be read; Diverged where the loss is no number any more; and FileExistsError where
-    `output` belongs to another run.
+    Raises ValueError for labels outside the head's classes, for a video on both sides, and where a
+    reducer does not fit the model.
     """
-    for listed in (samples, validation):
-        check_labels(listed, model.config.num_labels)
-    _check_apart(samples, validation)
-    # What does not fit is known before anything is written.
-    reducers = [parse(text) for text in (recipe.reducer, *recipe.evaluated)]
-    pruned, *_ = [prune(model, reducer) for reducer in reducers]
-    ran_on = environment(machine.device)
-    settings = _settings(model, protocol, samples, validation, recipe, machine)
-    _claim(output, machine.process, restart, settings)
-    if (output / RECORD).exists():
-        done = (output / RECORD).read_text(encoding="utf-8")
-        return Training.from_json(done) if machine.process.reports else None
-    plain = set(vars(model.config))
-    judge = _Judge(output, protocol, validation, recipe, named, machine)
-    trainer = _trainer(
-        pruned, protocol, samples, output, recipe, machine, judge, observe, tensorboard
-    )
-    trainer.train_on(last_checkpoint(output))
-    dense = unprune(pruned).eval()
-    # The Trainer's own notes are no part of the model.
-    for name in vars(dense.config).keys() - plain:
-        delattr(dense.config, name)
-    # How vidprune samples videos for this model unless told otherwise.
-    dense.config.view_protocol = {
-        name: getattr(protocol, name) for name in ("sampling", "segments", "crops", "stride")
-    }
-    courses = machine.process.gather(trainer.course)
-    unreadable = _unreadable(courses)
-    if len(unreadable) == len(samples):
-        raise ValueError(
-            f"none of the {len(samples)} videos can be read, such as {samples[0].name!r} "
-            f"({unreadable[0]['reason']}); are their paths right?"
-        )
-    if machine.process.reports:
-        dense.save_pretrained(output / MODEL)
-    evaluations = tuple(
-        report
-        for reducer in reducers[1:]
-        if validation and (report := judge(prune(dense, reducer), _folder_name(describe(reducer))))
-    )
-    if not machine.process.reports:
-        return None
-    found = Training(
-        **asdict(named),
-        model=model_digest(dense),
-        recipe=asdict(recipe),
-        protocol=asdict(protocol),
-        num_videos=len(samples),
-        videos=tuple(sample.name for sample in samples),
-        unreadable=unreadable,
-        epoch_seconds=tuple(courses[0].epoch_seconds),
-        peak_memory_gib=_peak_memory_gib(machine.device),
-        evaluations=evaluations,
-        processes=machine.process.count,
-        environment=ran_on,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    write_atomically(output / RECORD, found.to_json())
-    return found
 
-
-def _trainer(
-    pruned: PreTrainedModel,
-    protocol: Protocol,
-    samples: Sequence[Sample],
-    output: Path,
-    recipe: Recipe,
-    machine: Machine,
-    judge: "_Judge",
-    observe: Callable[[Mapping[str, Any]], object],
-    tensorboard: bool,
-) -> VideoTrainer:
-    def measure(epoch: int) -> Mapping[str, float]:
-        if epoch % recipe.evaluate_every and epoch < recipe.schedule.epochs:
-            return {}
-        report = judge(pruned, f"epoch-{epoch:04d}")
-        return {} if report is None or report.top1 is None else {"top1": report.top1}
-
-    return VideoTrainer(
-        pruned,
-        arguments_for(
-            recipe.schedule,
-            output,
-            num_videos=len(samples),
-            processes=machine.process.count,
-            on_cpu=machine.device.type == "cpu",
-            workers=machine.decoders,
-            save_every=recipe.save_every,
-            evaluate=bool(judge.samples),
-            compiled=machine.compiled,
-        ),
-        Clips(
-            samples,
-            protocol,
-            recipe.augmentation,
-            repeats=recipe.repeats,
-            seed=recipe.schedule.seed,
-        ),
-        schedule=recipe.schedule,
-        mixing=recipe.mixing,
-        measure=measure,
-        observe=observe,
-        tensorboard=output / "tensorboard" if tensorboard else None,
-    )
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Evaluates a model on the validation videos, by the code of `evaluate`."""
-
-    output: Path
+    model: PreTrainedModel
     protocol: Protocol
     samples: Sequence[Sample]
+    output: Path
     recipe: Recipe
     named: Named
     machine: Machine
+    validation: Sequence[Sample] = ()
+    tensorboard: bool = False
 
-    def __call__(self, model: PreTrainedModel, name: str) -> Report | None:
-        """Its report, on the first process; the run's folder is `evaluations/name`."""
+    def __post_init__(self) -> None:
+        for listed in (self.samples, self.validation):
+            check_labels(listed, self.model.config.num_labels)
+        _check_apart(self.samples, self.validation)
+        for reducer in (self.recipe.reducer, *self.recipe.evaluated):
+            prune(self.model, parse(reducer))
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a run to be taken up again."""
+        return {
+            "trained from": model_digest(self.model),
+            "protocol": json.loads(json.dumps(asdict(self.protocol))),
+            **_flat(json.loads(json.dumps(asdict(self.recipe)))),
+            "videos": _digest(self.samples),
+            "validation": _digest(self.validation),
+            "processes": self.machine.process.count,
+        }
+
+    def evaluate(self, model: PreTrainedModel, name: str) -> Report | None:
+        """Its report on the validation videos, on the first process, by the code of `evaluate`;
+        the run's folder is `evaluations/name`."""
         batch_size, device = self.recipe.schedule.batch_size, self.machine.device
         return evaluate(
             Classifier(model, self.protocol, batch_size=batch_size, device=device),
-            self.samples,
+            self.validation,
             output=self.output / EVALUATIONS / name,
             checkpoint=str(self.output / MODEL),
             data=self.named.data,
@@ -254,24 +154,115 @@ class _Judge:
             process=self.machine.process,
         )
 
+    def evaluate_finished(self, dense: PreTrainedModel) -> tuple[Report, ...]:
+        """Its reports with each of the recipe's reducers."""
+        if not self.validation:
+            return ()
+        reducers = [parse(text) for text in self.recipe.evaluated]
+        reports = [
+            self.evaluate(prune(dense, reducer), _folder_name(reducer)) for reducer in reducers
+        ]
+        return tuple(report for report in reports if report is not None)
 
-def _settings(
-    model: PreTrainedModel,
-    protocol: Protocol,
-    samples: Sequence[Sample],
-    validation: Sequence[Sample],
-    recipe: Recipe,
-    machine: Machine,
-) -> dict[str, Any]:
-    """What must be the same for a run to be taken up again."""
-    return {
-        "trained from": model_digest(model),
-        "protocol": json.loads(json.dumps(asdict(protocol))),
-        **_flat(json.loads(json.dumps(asdict(recipe)))),
-        "videos": _digest(samples),
-        "validation": _digest(validation),
-        "processes": machine.process.count,
+    def trainer(self, observe: Callable[[Mapping[str, Any]], object]) -> VideoTrainer:
+        """Transformers' Trainer with the reducer attached to the model."""
+        recipe, machine = self.recipe, self.machine
+        pruned = prune(self.model, parse(recipe.reducer))
+
+        def measure(epoch: int) -> Mapping[str, float]:
+            if epoch % recipe.evaluate_every and epoch < recipe.schedule.epochs:
+                return {}
+            report = self.evaluate(pruned, f"epoch-{epoch:04d}")
+            return {} if report is None or report.top1 is None else {"top1": report.top1}
+
+        return VideoTrainer(
+            pruned,
+            arguments_for(
+                recipe.schedule,
+                self.output,
+                num_videos=len(self.samples),
+                processes=machine.process.count,
+                on_cpu=machine.device.type == "cpu",
+                workers=machine.decoders,
+                save_every=recipe.save_every,
+                evaluate=bool(self.validation),
+                compiled=machine.compiled,
+            ),
+            Clips(
+                self.samples,
+                self.protocol,
+                recipe.augmentation,
+                repeats=recipe.repeats,
+                seed=recipe.schedule.seed,
+            ),
+            schedule=recipe.schedule,
+            mixing=recipe.mixing,
+            measure=measure,
+            observe=observe,
+            tensorboard=self.output / "tensorboard" if self.tensorboard else None,
+        )
+
+
+def train(
+    job: Job,
+    *,
+    restart: bool = False,
+    observe: Callable[[Mapping[str, Any]], object] = lambda record: None,
+) -> Training | None:
+    """Do a job; the first process returns the record, others None. `observe` hears the log.
+
+    One that was cut off goes on from its last checkpoint; of one that is finished the record is
+    read. `restart` forgets what was done.
+
+    Raises ValueError where no video can be read, Diverged where the loss is no number any more, and
+    FileExistsError where the job's folder belongs to another run.
+    """
+    output, process = job.output, job.machine.process
+    ran_on = environment(job.machine.device)
+    _claim(output, process, restart, job.settings())
+    if (output / RECORD).exists():
+        done = (output / RECORD).read_text(encoding="utf-8")
+        return Training.from_json(done) if process.reports else None
+    own = set(vars(job.model.config))
+    trainer = job.trainer(observe)
+    trainer.train_on(last_checkpoint(output))
+    courses = process.gather(trainer.course)
+    unreadable = _unreadable(courses, job.samples)
+    dense = _finished(job, own)
+    if process.reports:
+        dense.save_pretrained(output / MODEL)
+    evaluations = job.evaluate_finished(dense)
+    if not process.reports:
+        return None
+    found = Training(
+        **asdict(job.named),
+        model=model_digest(dense),
+        recipe=asdict(job.recipe),
+        protocol=asdict(job.protocol),
+        num_videos=len(job.samples),
+        videos=tuple(sample.name for sample in job.samples),
+        unreadable=unreadable,
+        epoch_seconds=tuple(courses[0].epoch_seconds),
+        peak_memory_gib=_peak_memory_gib(job.machine.device),
+        evaluations=evaluations,
+        processes=process.count,
+        environment=ran_on,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_atomically(output / RECORD, found.to_json())
+    return found
+
+
+def _finished(job: Job, own: Collection[str]) -> PreTrainedModel:
+    """The dense model, its configuration holding its `own` entries and how it is to see videos."""
+    dense = unprune(job.model).eval()
+    # The Trainer's own notes are no part of the model.
+    for name in vars(dense.config).keys() - own:
+        delattr(dense.config, name)
+    dense.config.view_protocol = {
+        name: getattr(job.protocol, name) for name in ("sampling", "segments", "crops", "stride")
     }
+    return dense
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,12 +303,18 @@ def _check_apart(samples: Sequence[Sample], validation: Sequence[Sample]) -> Non
         )
 
 
-def _folder_name(reducer: str) -> str:
-    return reducer.replace(":", "-").replace("/", "-")
+def _folder_name(reducer: Reducer | None) -> str:
+    return describe(reducer).replace(":", "-").replace("/", "+")
 
 
-def _unreadable(courses: Sequence[Course]) -> tuple[dict[str, str], ...]:
+def _unreadable(courses: Sequence[Course], samples: Sequence[Sample]) -> tuple[dict[str, str], ...]:
     found = {name: reason for course in courses for name, reason in course.unreadable.items()}
+    if len(found) == len(samples):
+        name = samples[0].name
+        raise ValueError(
+            f"none of the {len(samples)} videos can be read, such as {name!r} ({found[name]}); are "
+            "their paths right?"
+        )
     return tuple({"path": name, "reason": reason} for name, reason in sorted(found.items()))
 
 
