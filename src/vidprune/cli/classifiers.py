@@ -44,7 +44,6 @@ def make_models(
     arguments: argparse.Namespace, reducers: Sequence[str]
 ) -> tuple[list["PreTrainedModel"], "Protocol"]:
     """The model with each of these reducers, over the same weights, and the views it is given."""
-    from vidprune.backbones.architectures import ARCHITECTURES
     from vidprune.prepare import ViewOptions, load_model, protocol_for
     from vidprune.pruned import prune
 
@@ -59,6 +58,13 @@ def make_models(
         labels=arguments.labels,
         dtype=arguments.dtype,
     )
+    tell_random_weights(arguments)
+    return [prune(model, reducer) for reducer in reducers], protocol_for(model, options)
+
+
+def tell_random_weights(arguments: argparse.Namespace) -> None:
+    """Say so where a model is named by its architecture alone."""
+    from vidprune.backbones.architectures import ARCHITECTURES
+
     if arguments.model in ARCHITECTURES and not Path(arguments.model).exists():
         print(f"vidprune: {arguments.model} has random weights", file=sys.stderr)
-    return [prune(model, reducer) for reducer in reducers], protocol_for(model, options)

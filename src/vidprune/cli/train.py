@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprune.cli.classifiers import checkpoint_name
+from vidprune.cli.classifiers import checkpoint_name, tell_random_weights
 from vidprune.cli.console import name_unreadable, open_console
 from vidprune.cli.options import SPECS, add_source, add_views
 from vidprune.cli.statuses import FAILURE
@@ -193,6 +193,7 @@ def _prepared(
     model = load_model(
         arguments.model, options=options, arch=arguments.arch, config=arguments.config
     )
+    tell_random_weights(arguments)
     classes = None if arguments.labels is None else names_in(arguments.labels)
     folders = arguments.data.is_dir() and not (arguments.data / "train.csv").exists()
     if classes is None and folders:
