@@ -348,3 +348,22 @@ def test_compiled_blocks_learn_the_same(clips: Path, small: Path, tmp_path: Path
     assert logged(tmp_path / "compiled", "loss") == pytest.approx(
         logged(tmp_path / "eager", "loss"), abs=1e-3
     )
+
+
+def test_without_its_extra_it_says_what_to_install(
+    clips: Path,
+    small: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "accelerate" else found(name)
+    )
+    words = ["train", "--data", str(clips), "--model", str(small), "--output"]
+    assert main([*words, str(tmp_path / "run"), *SHORT]) == 2
+    assert "train needs accelerate; install vidprune[train]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
