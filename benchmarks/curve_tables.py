@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 
 from records import RESULTS
 
@@ -72,31 +73,15 @@ def _said(found: TradeOff) -> str:
     )
 
 
-def _change(point: Point) -> Interval | None:
-    return None if point.change is None else point.change.points
-
-
-def _over_random(point: Point) -> Interval | None:
-    return None if point.over_random is None else point.over_random.points
-
-
-def _agreement(point: Point) -> Interval | None:
-    return None if point.nearness is None else point.nearness.agreement
-
-
-def _divergence(point: Point) -> Interval | None:
-    return None if point.nearness is None else point.nearness.kl_nats
-
-
 _MEASURES = {
-    "change": (_change, "+.1f"),
-    "over-random": (_over_random, "+.1f"),
-    "agreement": (_agreement, ".1f"),
-    "kl": (_divergence, ".3f"),
+    "change": ("change_points", "+.1f"),
+    "over-random": ("over_random_points", "+.1f"),
+    "agreement": ("agreement", ".1f"),
+    "kl": ("kl_nats", ".3f"),
 }
 CURVES = ("generated",)
 TABLES = {
-    f"curves-{name}-{measure}": partial(curves, name, of, form)
+    f"curves-{name}-{measure}": partial(curves, name, attrgetter(of), form)
     for name in CURVES
     for measure, (of, form) in _MEASURES.items()
 }

@@ -17,7 +17,8 @@ class Point:
     `method`: a reducer without its r, or what is less about the dense model; `setting`: the whole
     reducer, or how much less. `share`: of the dense arithmetic of a video, `gmacs_per_video` in
     10^9 multiply-accumulates. `top1` in per cent. `change` and `nearness` are against the dense
-    model, `over_random` against random pruning of the same cost; None of these themselves.
+    model, `over_random` against the random pruning that costs nearest to it, within two points of
+    the dense cost; None of these themselves, and where none costs about as much.
     """
 
     method: str
@@ -28,6 +29,26 @@ class Point:
     change: Change | None
     nearness: Nearness | None
     over_random: Change | None
+
+    @property
+    def change_points(self) -> Interval | None:
+        """Points of top-1 gained on the dense model."""
+        return None if self.change is None else self.change.points
+
+    @property
+    def over_random_points(self) -> Interval | None:
+        """Points of top-1 gained on random pruning."""
+        return None if self.over_random is None else self.over_random.points
+
+    @property
+    def agreement(self) -> Interval | None:
+        """Videos whose class is the dense model's, in per cent."""
+        return None if self.nearness is None else self.nearness.agreement
+
+    @property
+    def kl_nats(self) -> Interval | None:
+        """Divergence from the dense model."""
+        return None if self.nearness is None else self.nearness.kl_nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +64,7 @@ class TradeOff:
     data: tuple[str, ...]
     num_videos: int
     num_classes: int
-    unreadable: tuple[str, ...]
+    unreadable: tuple[dict[str, str], ...]
     out_of_reach: tuple[str, ...]
     protocol: dict[str, Any]
     views_per_video: int
@@ -68,24 +89,16 @@ class TradeOff:
 
 
 def _point(found: Mapping[str, Any]) -> Point:
-    near = found["nearness"]
-    intervals = ("agreement", "kl_nats", "rank_correlation")
-    return Point(
-        **{
-            **found,
-            "top1": Interval(**found["top1"]),
-            "change": _change(found["change"]),
-            "over_random": _change(found["over_random"]),
-            "nearness": None
-            if near is None
-            else Nearness(
-                **{
-                    **near,
-                    **{name: _interval(near[name]) for name in intervals},
-                }
-            ),
-        }
-    )
+    changes = {name: _change(found[name]) for name in ("change", "over_random")}
+    near = _nearness(found["nearness"])
+    return Point(**{**found, **changes, "top1": Interval(**found["top1"]), "nearness": near})
+
+
+def _nearness(found: Mapping[str, Any] | None) -> Nearness | None:
+    if found is None:
+        return None
+    names = ("agreement", "kl_nats", "rank_correlation")
+    return Nearness(**{**found, **{name: _interval(found[name]) for name in names}})
 
 
 def _change(found: Mapping[str, Any] | None) -> Change | None:

@@ -58,6 +58,31 @@ def test_figures_are_those_of_compare(found: tuple[TradeOff, Path]) -> None:
         assert random.over_random is None
 
 
+def test_nothing_is_compared_with_random_pruning_of_another_cost(
+    found: tuple[TradeOff, Path],
+) -> None:
+    record, _ = found
+    chance = [point.share for point in record.points if point.method == "random"]
+    others = [point for point in record.points if point.method not in ("dense", "random")]
+    near = [min(abs(point.share - share) for share in chance) <= 0.02 for point in others]
+    assert [point.over_random is not None for point in others] == near
+    assert not all(near), "one of the cheap dense models lies aside"
+
+
+def test_a_video_that_cannot_be_read_is_named(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (clips / "test.csv").read_text().splitlines()[:4]
+    (clips / "gone.csv").write_text("\n".join([*rows, "gone.mp4 2"]))
+    words = ["curves", "--data", str(clips / "gone.csv"), "--model", "demo", "--reducer", "sta"]
+    words += ["--at", "0.5", "--no-alternatives", "--output", str(tmp_path), "--workers", "0"]
+    assert main(words) == 1
+    assert "unreadable: gone.mp4: " in capsys.readouterr().err
+    record = TradeOff.from_json((tmp_path / "curves.json").read_text())
+    assert record.num_videos == 4
+    assert [video["path"] for video in record.unreadable] == ["gone.mp4"]
+
+
 def test_fewer_views_are_the_dense_model_s_own(
     found: tuple[TradeOff, Path], clips: Path, tmp_path: Path
 ) -> None:

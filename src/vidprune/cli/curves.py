@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprune.cli.console import open_console
+from vidprune.cli.console import name_unreadable, open_console
 from vidprune.cli.options import add_views
 from vidprune.cli.statuses import FAILURE
 
@@ -117,8 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(found.to_json(), end="")
     else:
         open_console().print(tradeoff_table(found))
-    for name in found.unreadable:
-        print(f"unreadable: {name}", file=sys.stderr)
+    name_unreadable(found.unreadable)
     return FAILURE if found.unreadable else 0
 
 

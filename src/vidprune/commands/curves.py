@@ -135,7 +135,7 @@ def curves(
         data=tuple(map(str, wish.data)),
         num_videos=len(pooled[0].labels),
         num_classes=pooled[0].probabilities.shape[1],
-        unreadable=tuple(video["path"] for report in reports for video in report["unreadable"]),
+        unreadable=tuple(video for report in reports for video in report["unreadable"]),
         out_of_reach=out_of_reach,
         protocol=first["protocol"],
         views_per_video=first["views_per_video"],

@@ -1,6 +1,7 @@
 """Accuracy, disagreement and divergence over arithmetic, a line for every method."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,26 +17,21 @@ if TYPE_CHECKING:
 Look = tuple[str, str, str]
 Measure = Callable[[Point], Interval | None]
 
-
-def _change(point: Point) -> Interval | None:
-    return None if point.change is None else point.change.points
+_CHANGE: Measure = attrgetter("change_points")
+_DIVERGENCE: Measure = attrgetter("kl_nats")
 
 
 def _disagreement(point: Point) -> Interval | None:
-    same = None if point.nearness is None else point.nearness.agreement
+    same = point.agreement
     if same is None or same.low is None or same.high is None:
         return None
     return Interval(value=100 - same.value, low=100 - same.high, high=100 - same.low)
 
 
-def _divergence(point: Point) -> Interval | None:
-    return None if point.nearness is None else point.nearness.kl_nats
-
-
 _MEASURES: tuple[tuple[str, Measure], ...] = (
-    ("change of top-1, points", _change),
+    ("change of top-1, points", _CHANGE),
     ("another class than dense, %", _disagreement),
-    ("KL to dense, nats", _divergence),
+    ("KL to dense, nats", _DIVERGENCE),
 )
 
 
@@ -82,12 +78,12 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
 
 def _scale(axes: "Axes", measure: Measure) -> None:
     """An axis on which small losses are told apart as well as large ones."""
-    if measure is _divergence:
+    if measure is _DIVERGENCE:
         axes.set_yscale("log")
     else:
         axes.axhline(0, color=INK, linewidth=0.7, dashes=(4, 2))
         axes.set_yscale("symlog", linthresh=2, linscale=0.8)
-        sign = -1 if measure is _change else 1
+        sign = -1 if measure is _CHANGE else 1
         axes.set_yticks([0, *(sign * value for value in (1, 2, 5, 10, 20, 50))])
         axes.set_yticks([], minor=True)
         if measure is _disagreement:
