@@ -19,6 +19,7 @@ from vidprune.cli import (
     demo,
     evaluate,
     predict,
+    reproduce,
     train,
     visualize,
 )
@@ -31,6 +32,7 @@ VERBS = {
     "compare": compare,
     "agreement": agreement,
     "curves": curves,
+    "reproduce": reproduce,
     "costs": costs,
     "benchmark": benchmark,
     "visualize": visualize,

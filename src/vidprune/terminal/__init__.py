@@ -5,6 +5,7 @@ from vidprune.terminal.accuracy import (
     comparison_table,
     prediction_table,
     report_table,
+    reproduction_table,
     tradeoff_table,
     training_table,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "progress_columns",
     "progress_of",
     "report_table",
+    "reproduction_table",
     "shown",
     "summary_table",
     "tradeoff_table",

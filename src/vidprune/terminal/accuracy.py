@@ -8,6 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vidprune.report import Agreement, ComparedRun, Comparison, Prediction, Report
+from vidprune.reproduction import Reproduction
 from vidprune.terminal.words import INTERVALS, interval, near, per_cent, right, shown
 from vidprune.tradeoff import TradeOff
 from vidprune.training.record import Training
@@ -124,6 +125,39 @@ def _runs_table(runs: Iterable[ComparedRun]) -> Table:
         named = (Text(shown(name)) for name in (run.run, run.checkpoint, run.reducer))
         table.add_row(str(number), *named, run.dtype)
     return table
+
+
+def reproduction_table(found: Reproduction) -> Group:
+    """The paper's figures over ours, row by row, and whether they are alike."""
+    table = Table(
+        Column("", overflow="fold", ratio=1),
+        "",
+        *right("top-1", "change", "GMACs"),
+        Column("", min_width=len("GMACs differs")),
+        box=SIMPLE,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        expand=True,
+        title=f"{found.table} of Ding et al., ICCV 2023",
+        caption="Change: points of top-1 against the unpruned model of the same table or run, on "
+        "the same videos, with its 95 % interval. open: too few videos to say.",
+    )
+    for row in found.rows:
+        what = " ".join(filter(None, (row.needs, row.views, row.setting)))
+        verdicts = (("change", row.verdict), ("GMACs", row.gmacs_verdict))
+        table.add_row(
+            Text(f"{what}\n{row.reducer}"),
+            "paper\nours",
+            f"{row.told_top1:g}\n{row.top1.value:.2f}",
+            ""
+            if row.change is None
+            else f"{row.told_change:+.2f}\n{interval(row.change.points, '+.2f')}",
+            f"{'-' if row.told_gmacs is None else f'{row.told_gmacs:g}'}\n{row.gmacs:.1f}",
+            "\n".join(f"{name} {verdict}" for name, verdict in verdicts if verdict),
+        )
+        table.add_section()
+    missing = [Text(f"not given: {each}") for each in found.missing]
+    return Group(table, *missing)
 
 
 def agreement_table(found: Agreement) -> Table:

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Models of our own on the splits of J-HMDB, whose clips lie in ../shared/jhmdb or $JHMDB. What a
+# stopped run has left is not done again.
+#
+#     benchmarks/jhmdb.sh train [SPLIT ...]    a model for each split, from its training list alone
+#     benchmarks/jhmdb.sh rates [R ...]        split 1's last step again, pruned while it learns
+#
+# Runs go to runs/jhmdb/, records and logs to benchmarks/results/jhmdb/, weights (in half precision)
+# to benchmarks/models/jhmdb/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
+
+part="${1:?a part: train or rates}"
+jhmdb="${JHMDB:-../shared/jhmdb}"
+small=(--size 64 --places 16 --epochs 30)
+large=(--size 112 --places 49 --epochs 6 --learning-rate 5e-4)
+
+# guided SPLIT FROM TO OPTION...: every token told how it moves, most of them hidden.
+guided() {
+    python3 recipes/flow_guided/train.py --data "$jhmdb/split$1/train.csv" --model "$2" \
+        --output "$3" --labels "$jhmdb/labels.txt" --bf16 --compile --save-every 3 "${@:4}"
+}
+
+# finish SPLIT FROM TO OPTION...: the class alone, every token shown, then the test list.
+finish() {
+    python3 -m vidprune train --data "$jhmdb/split$1" --model "$2" --output "$3" \
+        --validation "$jhmdb/split$1" --evaluate-every 99 --protocol ssv2 --labels "$jhmdb/labels.txt" \
+        --epochs 3 --warmup-epochs 0.2 --batch-size 12 --learning-rate 6.4e-3 --layer-decay 1 \
+        --weight-decay 0.1 --optimizer muon --precision bf16 --compile --workers 1 \
+        --crop-area 0.35 1 --operations 2 --erasing 0 --mixup 0 --cutmix 0 "${@:4}"
+}
+
+keep() {
+    mkdir -p "benchmarks/results/jhmdb/$2"
+    cp "$1/train.json" "$1/log.jsonl" "benchmarks/results/jhmdb/$2"
+}
+
+case "$part" in
+train)
+    for split in "${@:2}"; do
+        run="runs/jhmdb/split$split"
+        guided "$split" demo "$run/small" "${small[@]}"
+        guided "$split" "$run/small/model" "$run/large" "${large[@]}"
+        finish "$split" "$run/large/model" "$run/whole"
+        keep "$run/whole" "split$split"
+        for step in small large; do
+            cp "$run/$step/log.jsonl" "benchmarks/results/jhmdb/split$split/log-$step.jsonl"
+            sort "$run/$step/videos.txt" | sed 's|.*/clips/||' > "benchmarks/results/jhmdb/split$split/videos-$step.txt"
+        done
+        python3 benchmarks/half_weights.py "$run/whole/model" "benchmarks/models/jhmdb/split$split"
+    done ;;
+rates)
+    for r in "${@:2}"; do
+        finish 1 runs/jhmdb/split1/large/model "runs/jhmdb/rates/$r" --reducer "sta:r=$r" \
+            --evaluate-with none sta:r=32 sta:r=48 sta:r=64
+        keep "runs/jhmdb/rates/$r" "rates/$r"
+    done ;;
+*)
+    echo "jhmdb.sh: no part is called $part; choose train or rates" >&2
+    exit 2 ;;
+esac

@@ -1,0 +1,114 @@
+"""`vidprune reproduce`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vidprune.cli.console import name_unreadable, open_console
+from vidprune.cli.statuses import FAILURE
+
+# Repeated here, so that help costs no import of torch; a test keeps them alike.
+TABLES = ("table2", "table3", "table6", "fig5", "views")
+
+
+def add(verbs: Any) -> argparse.ArgumentParser:
+    """Its arguments."""
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "reproduce",
+        help="rerun a table of the STA paper and see both side by side",
+        description="Rerun a table of the STA paper (ICCV 2023) on your own copies of its data and "
+        "checkpoints. A change is judged against the run's own unpruned model. The output folder "
+        "gets reproduction.json and a run of evaluate for each figure; the same command takes up "
+        "what was cut off, and torchrun shares it over processes. The exit status is 1 where a "
+        "figure differs.",
+    )
+    verb.add_argument(
+        "table",
+        choices=TABLES,
+        help="table2: ViTs over r; table3: VideoSwin over r; table6: what the method is made of; "
+        "fig5: STA and random; views: clips of a video",
+    )
+    verb.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="SET=PATH",
+        help="k400=PATH, ssv2=PATH: labelled videos, as of evaluate",
+    )
+    verb.add_argument(
+        "--checkpoints",
+        nargs="+",
+        required=True,
+        metavar="ARCH/SET=SOURCE",
+        help="such as vit_base_patch16_224/k400=checkpoint.pth; rows without one are left out",
+    )
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of it all")
+    verb.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
+    verb.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
+    verb.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
+    verb.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (one per core)"
+    )
+    verb.add_argument(
+        "--restart", action="store_true", help="discard the runs that the output folder holds"
+    )
+    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
+    return verb
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Its exit status."""
+    from vidprune.commands.reproduce import Machine, Wanted, reproduce
+    from vidprune.inference import named_device
+    from vidprune.parallel import join, leave
+    from vidprune.runs import make_folder
+    from vidprune.terminal import reproduction_table
+
+    data = _pairs("data", arguments.data)
+    wanted = Wanted(
+        table=arguments.table,
+        data={name: Path(path) for name, path in data.items()},
+        checkpoints=_pairs("checkpoints", arguments.checkpoints),
+        dtype=arguments.dtype,
+    )
+    process = join()
+    try:
+        make_folder(arguments.output)
+        with open_console(stderr=True).status("") as status:
+            found = reproduce(
+                wanted,
+                output=arguments.output,
+                machine=Machine(
+                    batch_size=arguments.batch_size,
+                    device=named_device(arguments.device) if arguments.device else None,
+                    workers=arguments.workers,
+                    process=process,
+                ),
+                command=arguments.command,
+                restart=arguments.restart,
+                tell=status.update,
+            )
+    finally:
+        leave()
+    if found is None:
+        return 0
+    if arguments.json:
+        print(found.to_json(), end="")
+    else:
+        open_console().print(reproduction_table(found))
+    name_unreadable(found.unreadable)
+    verdicts = {verdict for row in found.rows for verdict in (row.verdict, row.gmacs_verdict)}
+    return FAILURE if found.unreadable or "differs" in verdicts else 0
+
+
+def _pairs(argument: str, words: list[str]) -> dict[str, str]:
+    """`name=value` words as a dictionary."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if not name or not value:
+            raise ValueError(f"{argument} {word!r} must be a name and a path, such as k400=PATH")
+        if name in found:
+            raise ValueError(f"{argument} names {name!r} twice; give it once")
+        found[name] = value
+    return found
