@@ -2,14 +2,20 @@
 # The curves of docs/curves.md: every method at the same costs, from 90 % of the dense arithmetic
 # down to 15 %. What a stopped run has left is not done again.
 #
-#     benchmarks/curves.sh generated [OPTION of vidprune curves ...]
+#     benchmarks/curves.sh PART [OPTION of vidprune curves ...]
 #
-# generated: the demo's model on 480 generated clips of its own. Runs and plots go to runs/curves/, the
-# record to benchmarks/results/curves/.
+# generated: the demo's model on 480 generated clips of its own. jhmdb: the models of the three splits,
+# which benchmarks/jhmdb.sh trains, on their test lists in ../shared/jhmdb or $JHMDB. choices: the
+# same with what the paper ablates. Runs and plots go to runs/curves/, records to
+# benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated}"
+part="${1:?a part: generated, jhmdb or choices}"
+jhmdb="${JHMDB:-../shared/jhmdb}"
+# Two clips of each video: crops at the sides are nearly the same picture.
+splits=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3}
+    --protocol ssv2 --crops 1 --dtype bf16 --batch-size 16)
 # Folding beside dropping; and earlier stages, since from the usual ones no selection comes below a
 # quarter of the dense cost.
 early="blocks=0/2/4"
@@ -22,8 +28,15 @@ generated)
         python3 -c "from vidprune.demo.clips import write_clips; write_clips('$data', per_class=40, seed=800_000_000)"
     fi
     options=(--model demo --data "$data" --smaller benchmarks/models/demo_6_blocks --batch-size 16) ;;
+jhmdb)
+    options=("${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model) ;;
+choices)
+    options=("${splits[@]}" --no-alternatives --at 0.52)
+    methods=(sta sta:score={temporal,semantic} sta:order={BFB,FFF,BBB}
+        sta:first_group={random,grid} sta:similarity={query,value,output}
+        sta:schedule={constant,increasing} sta:stages={1,2,4} sta:blocks={0/2/4,2/5/9}) ;;
 *)
-    echo "curves.sh: no part is called $part; choose generated" >&2
+    echo "curves.sh: no part is called $part; choose generated, jhmdb or choices" >&2
     exit 2 ;;
 esac
 output="runs/curves/$part"

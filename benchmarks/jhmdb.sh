@@ -44,6 +44,9 @@ train)
         guided "$split" "$run/small/model" "$run/large" "${large[@]}"
         finish "$split" "$run/large/model" "$run/whole"
         keep "$run/whole" "split$split"
+        # A dense model for a sixth of the arithmetic, to put beside pruned ones.
+        finish "$split" "$run/small/model" "$run/cheap"
+        keep "$run/cheap" "split$split-64-pixels"
         for step in small large; do
             cp "$run/$step/log.jsonl" "benchmarks/results/jhmdb/split$split/log-$step.jsonl"
             sort "$run/$step/videos.txt" | sed 's|.*/clips/||' > "benchmarks/results/jhmdb/split$split/videos-$step.txt"

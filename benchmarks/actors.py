@@ -1,0 +1,135 @@
+"""How much of the actors stays at each point of a record of `vidprune curves` on J-HMDB.
+
+    python benchmarks/actors.py benchmarks/results/curves/jhmdb
+
+adds `actors.json` to the folder of a record.
+
+Of each video that has an actor's mask one centre view. The mask goes the way of the pixels: it is
+resized, cut, and averaged over the patches of a tubelet. What counts is the share of it at the
+places of the tokens that are left after the last stage; of methods that fold or merge, at the
+survivors' own places.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import vidprune
+from vidprune.environment import environment
+from vidprune.inference import normalisation_of
+from vidprune.insight.watching import watch
+from vidprune.intervals import mean_interval
+from vidprune.layout import TokenGrid
+from vidprune.tradeoff import TradeOff
+from vidprune.video import Protocol, Sample, cut_views, normalise, read_dataset, read_views
+from vidprune.video.decode import Frames
+from vidprune.video.resize import resize_short_side
+
+CELL = 8  # pixels of the clips that a value of the masks covers, along each side
+
+
+def cover_of(mask: np.ndarray, protocol: Protocol, grid: TokenGrid) -> Tensor:
+    """Of one view the actor's share of each token, (N,) float32, from a mask (F, rows, columns) in
+    per cent."""
+    whole = mask.repeat(CELL, 1).repeat(CELL, 2)
+    images = {
+        number: resize_short_side(np.repeat(frame[..., None], 3, 2), protocol.size)
+        for number, frame in enumerate(whole)
+    }
+    (view,) = cut_views(Frames(len(mask), images), protocol)
+    shape = (grid.frames, -1), (grid.rows, -1), (grid.columns, -1)
+    cells = view[:, 0].float() / 100
+    for dimension in (2, 1, 0):
+        cells = cells.unflatten(dimension, shape[dimension])
+    return cells.mean((1, 3, 5)).flatten()
+
+
+def videos(record: TradeOff, masks: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Sample, Any]]:
+    """Each video of the record's data that has an actor, with the checkpoint that it goes with."""
+    for checkpoint, data in zip(record.checkpoints, record.data, strict=True):
+        for sample in read_dataset(Path(data)):
+            mask = masks.get("/".join(sample.path.parts[-2:]).removesuffix(sample.path.suffix))
+            if mask is not None and mask.any():
+                yield checkpoint, sample, mask
+
+
+def kept_share(origin: Tensor, cover: Tensor) -> float:
+    """How much of the actor stands at the places (K,), in per cent; padding is -1."""
+    places = origin[origin >= 0]
+    return (100 * cover[places].sum() / cover.sum()).item()
+
+
+def measure(record: TradeOff, masks: Mapping[str, np.ndarray], every: int) -> list[dict[str, Any]]:
+    """A row for every pruned point: what is left of the tokens and of the actors, in per cent, in
+    `every` so manieth video."""
+    protocol = replace(Protocol(**record.protocol), segments=1, crops=1)
+    points = [point for point in record.points if ":" in point.setting]
+    models = {name: vidprune.load(name, size=protocol.size) for name in record.checkpoints}
+    found: list[tuple[list[float], list[float]]] = [([], []) for _ in points]
+    for number, (checkpoint, sample, mask) in enumerate(
+        islice(videos(record, masks), 0, None, every)
+    ):
+        model = models[checkpoint]
+        patch, tubelet = model.config.patch_size, model.config.tubelet_size
+        side = protocol.size // patch
+        grid = TokenGrid(frames=protocol.frames // tubelet, rows=side, columns=side)
+        cover = cover_of(mask, protocol, grid)
+        pixels = normalise(read_views(sample.path, protocol).pixels, normalisation_of(model))
+        if not cover.sum():
+            continue
+        for point, (tokens, actors) in zip(points, found, strict=True):
+            origin = watch(vidprune.prune(model, point.setting), pixels).choices[-1].origin[0]
+            tokens.append(100 * (origin >= 0).sum().item() / grid.tokens)
+            actors.append(kept_share(origin, cover))
+        if number % 20 == 0:
+            print(number, sample.name, file=sys.stderr, flush=True)
+    return [
+        {
+            "method": point.method,
+            "setting": point.setting,
+            "share": point.share,
+            "videos": len(actors),
+            "tokens": interval(tokens),
+            "actors": interval(actors),
+        }
+        for point, (tokens, actors) in zip(points, found, strict=True)
+    ]
+
+
+def interval(values: list[float]) -> dict[str, Any]:
+    found = mean_interval(torch.tensor(values))
+    assert found is not None, "there are videos"
+    return asdict(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="of curves.json")
+    parser.add_argument("--masks", type=Path, default=Path("../shared/jhmdb/actor_coverage.npz"))
+    parser.add_argument("--every", type=int, default=1, help="take every so manieth video")
+    options = parser.parse_args()
+    record = TradeOff.from_json((options.folder / "curves.json").read_text(encoding="utf-8"))
+    with np.load(options.masks) as masks:
+        rows = measure(record, dict(masks), options.every)
+    told = {
+        "rows": rows,
+        "environment": environment(torch.device("cpu")),
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(told, indent=2) + "\n"
+    (options.folder / "actors.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The models of J-HMDB: what they were trained on, and that no test clip was among it."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import vidprune
+from vidprune.layout import TokenGrid
+from vidprune.video import read_list
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "jhmdb"
+MODELS = ROOT / "benchmarks" / "models" / "jhmdb"
+SPLITS = {1: 660, 2: 658, 3: 663}
+# What the hand-made motion baseline of ../shared/jhmdb reaches over the three splits.
+BASELINE = 31.4
+
+
+def source(name: str) -> str:
+    """The video that a clip was cut from: `class/what_class_u_...` is of `what`."""
+    *_, kind, file = name.split("/")
+    return f"{kind}/{file.partition(f'_{kind}_')[0]}"
+
+
+def finished(split: int, kind: str = "") -> dict:
+    return json.loads((RESULTS / f"split{split}{kind}" / "train.json").read_text("utf-8"))
+
+
+def trained_on(split: int) -> dict[str, set[str]]:
+    """Clips by the step that learned from them; names end alike, `class/clip.mp4`."""
+    folder = RESULTS / f"split{split}"
+    found = {
+        step: set((folder / f"videos-{step}.txt").read_text("utf-8").split("\n")) - {""}
+        for step in ("small", "large")
+    }
+    for kind in ("", "-64-pixels"):
+        videos = finished(split, kind)["videos"]
+        found[f"whole{kind}"] = {"/".join(name.split("/")[-2:]) for name in videos}
+    return found
+
+
+def test_a_source_is_what_clips_have_in_common() -> None:
+    clips = (
+        "April_09_brush_hair_u_nm_np1_ba_goo_0.mp4",
+        "April_09_brush_hair_u_cm_np1_ri_goo_12.mp4",
+    )
+    assert {source(f"../clips/brush_hair/{clip}") for clip in clips} == {"brush_hair/April_09"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_step_learned_from_the_same_clips(split: int) -> None:
+    steps = trained_on(split)
+    assert {len(clips) for clips in steps.values()} == {SPLITS[split]}
+    assert len({frozenset(clips) for clips in steps.values()}) == 1
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_test_clip_was_trained_on(split: int, shared) -> None:
+    tested = {source(sample.name) for sample in read_list(shared(f"jhmdb/split{split}/test.csv"))}
+    learned = {source(clip) for clips in trained_on(split).values() for clip in clips}
+    assert len(tested) > 50
+    assert tested & learned == set()
+
+
+def test_they_are_worth_pruning() -> None:
+    dense = [
+        next(each for each in finished(split)["evaluations"] if each["reducer"] == "none")
+        for split in SPLITS
+    ]
+    hits = sum(each["top1"] * each["num_videos"] / 100 for each in dense)
+    videos = sum(each["num_videos"] for each in dense)
+    assert videos == 268 + 270 + 265
+    assert 100 * hits / videos > BASELINE
+
+
+@pytest.mark.skipif(not MODELS.exists(), reason="weights are in no source distribution")
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_kept_model_has_the_paper_s_grid(split: int) -> None:
+    model = vidprune.load(MODELS / f"split{split}")
+    grid = vidprune.prune(model, "sta:r=64").stages[0]
+    assert grid.entering == TokenGrid(frames=8, rows=14, columns=14).tokens
+    assert model.config.num_labels == 21
+
+
+@pytest.mark.skipif(not MODELS.exists(), reason="weights are in no source distribution")
+def test_kept_models_are_small_and_stay_out_of_the_package() -> None:
+    size = sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file())
+    assert size < 25e6
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+    assert targets["targets"]["wheel"]["packages"] == ["src/vidprune"]
+    assert "benchmarks/models/jhmdb" in targets["targets"]["sdist"]["exclude"]
