@@ -1,6 +1,7 @@
 """Tables of curves: a row for every method, a column for every cost."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 
@@ -22,9 +23,29 @@ def curve_record(name: str) -> TradeOff:
 def curves(record: str, measure: Callable[[Point], Interval | None], form: str) -> str:
     """Of one record, what every method has of a measure at every cost, with its interval."""
     found = curve_record(record)
-    methods = list(dict.fromkeys(point.method for point in found.points[1:]))
-    rows = {method: _cells(found, method, measure, form) for method in methods}
-    lines = [
+    return "\n".join([*_grid(found.points[1:], measure, form), "", _said(found), ""])
+
+
+def actors(record: str) -> str:
+    """The share of the actors that stays at every cost, in per cent."""
+    found = json.loads((RESULTS / "curves" / record / "actors.json").read_text("utf-8"))
+    shares = {row["setting"]: Interval(**row["actors"]) for row in found["rows"]}
+    points = curve_record(record).points[1:]
+    said = (
+        f"{found['rows'][0]['videos']} videos, one centre view of each; "
+        f"{hardware(found['environment'])}, {found['date'][:10]}: `{found['command']}`."
+    )
+    lines = _grid(points, lambda point: shares.get(point.setting), ".1f")
+    return "\n".join([*lines, "", said, ""])
+
+
+def _grid(
+    points: Sequence[Point], measure: Callable[[Point], Interval | None], form: str
+) -> list[str]:
+    """Methods down, costs across."""
+    methods = dict.fromkeys(point.method for point in points)
+    rows = {method: _cells(points, method, measure, form) for method in methods}
+    return [
         f"| | {' | '.join(f'{share:.0%}' for share in COLUMNS)} |",
         f"|---|{'--:|' * len(COLUMNS)}",
         *(
@@ -33,19 +54,18 @@ def curves(record: str, measure: Callable[[Point], Interval | None], form: str) 
             if any(cells)
         ),
     ]
-    return "\n".join([*lines, "", _said(found), ""])
 
 
 def _cells(
-    found: TradeOff, method: str, measure: Callable[[Point], Interval | None], form: str
+    points: Sequence[Point], method: str, measure: Callable[[Point], Interval | None], form: str
 ) -> list[str]:
     cells = []
     for share in COLUMNS:
-        points = [p for p in found.points[1:] if p.method == method and measure(p) is not None]
-        nearest = min(points, key=lambda p: abs(p.share - share), default=None)
+        owned = [p for p in points if p.method == method and measure(p) is not None]
+        nearest = min(owned, key=lambda p: abs(p.share - share), default=None)
         near = nearest is not None and abs(nearest.share - share) <= _NEAR
-        owned = near and min(COLUMNS, key=lambda column: abs(column - nearest.share)) == share
-        cells.append(_cell(measure(nearest), form) if owned else "")
+        best = near and min(COLUMNS, key=lambda column: abs(column - nearest.share)) == share
+        cells.append(_cell(measure(nearest), form) if best else "")
     return cells
 
 
