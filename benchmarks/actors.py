@@ -4,10 +4,10 @@
 
 adds `actors.json` to the folder of a record.
 
-Of each video that has an actor's mask one centre view. The mask goes the way of the pixels: it is
-resized, cut, and averaged over the patches of a tubelet. What counts is the share of it at the
-places of the tokens that are left after the last stage; of methods that fold or merge, at the
-survivors' own places.
+Of each video that has an actor's mask one centre view, in float32. The mask goes the way of the
+pixels: it is resized, cut, and averaged over the patches of a tubelet. What counts is the share of
+it at the places of the tokens that are left after the last stage; of methods that fold or merge, at
+the survivors' own places.
 """
 
 import argparse

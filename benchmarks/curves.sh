@@ -5,15 +5,15 @@
 #     benchmarks/curves.sh PART [OPTION of vidprune curves ...]
 #
 # generated: the demo's model on 480 generated clips of its own. jhmdb: the models of the three splits,
-# which benchmarks/jhmdb.sh trains, on their test lists in ../shared/jhmdb or $JHMDB. choices: the
-# same with what the paper ablates. Runs and plots go to runs/curves/, records to
+# which benchmarks/jhmdb.sh trains, on their test lists in ../shared/jhmdb or $JHMDB. amounts and
+# choices: the same at r = 16 to 96, and with what the paper ablates. Runs and plots go to runs/curves/, records to
 # benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, jhmdb or choices}"
+part="${1:?a part: generated, jhmdb, amounts or choices}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
-# Two clips of each video: crops at the sides are nearly the same picture.
+# Two clips of each video and no crops at the sides, which would be three times the work.
 splits=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3}
     --protocol ssv2 --crops 1 --dtype bf16 --batch-size 16)
 # Folding beside dropping; and earlier stages, since from the usual ones no selection comes below a
@@ -30,13 +30,18 @@ generated)
     options=(--model demo --data "$data" --smaller benchmarks/models/demo_6_blocks --batch-size 16) ;;
 jhmdb)
     options=("${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model) ;;
+amounts)
+    # The costs of r = 16, 32, 48, 64, 80, 96.
+    options=("${splits[@]}" --no-alternatives --at 0.8464 0.6972 0.5645 0.4485 0.3491 0.2663)
+    methods=(sta sta:fold=true random:fold=true) ;;
 choices)
-    options=("${splits[@]}" --no-alternatives --at 0.52)
+    # The cost of r = 64.
+    options=("${splits[@]}" --no-alternatives --at 0.4485)
     methods=(sta sta:score={temporal,semantic} sta:order={BFB,FFF,BBB}
         sta:first_group={random,grid} sta:similarity={query,value,output}
         sta:schedule={constant,increasing} sta:stages={1,2,4} sta:blocks={0/2/4,2/5/9}) ;;
 *)
-    echo "curves.sh: no part is called $part; choose generated, jhmdb or choices" >&2
+    echo "curves.sh: no part is called $part; choose generated, jhmdb, amounts or choices" >&2
     exit 2 ;;
 esac
 output="runs/curves/$part"

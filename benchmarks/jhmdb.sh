@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 
 part="${1:?a part: train or rates}"
+which=("${@:2}")
 jhmdb="${JHMDB:-../shared/jhmdb}"
 small=(--size 64 --places 16 --epochs 30)
 large=(--size 112 --places 49 --epochs 6 --learning-rate 5e-4)
@@ -38,7 +39,8 @@ keep() {
 
 case "$part" in
 train)
-    for split in "${@:2}"; do
+    [[ ${#which[@]} -gt 0 ]] || which=(1 2 3)
+    for split in "${which[@]}"; do
         run="runs/jhmdb/split$split"
         guided "$split" demo "$run/small" "${small[@]}"
         guided "$split" "$run/small/model" "$run/large" "${large[@]}"
@@ -54,7 +56,8 @@ train)
         python3 benchmarks/half_weights.py "$run/whole/model" "benchmarks/models/jhmdb/split$split"
     done ;;
 rates)
-    for r in "${@:2}"; do
+    [[ ${#which[@]} -gt 0 ]] || which=(0 32 48 64)
+    for r in "${which[@]}"; do
         finish 1 runs/jhmdb/split1/large/model "runs/jhmdb/rates/$r" --reducer "sta:r=$r" \
             --evaluate-with none sta:r=32 sta:r=48 sta:r=64
         keep "runs/jhmdb/rates/$r" "rates/$r"

@@ -6,7 +6,8 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-# Pixels from one frame of a clip to the next: what moves farther was not followed but lost.
+# Pixels from one frame of a clip to the next: what would move farther was mostly not followed but
+# lost, and is told to move so far.
 FARTHEST = 12.0
 
 

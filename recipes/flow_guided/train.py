@@ -10,6 +10,7 @@ with the same command. What it is for is told in README.md.
 
 import argparse
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 import vidprune
+from vidprune.commands.evaluate import check_labels, model_digest
 from vidprune.inference import best_device, normalisation_of
+from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, fit_head, names_in, protocol_for
+from vidprune.runs import RunFolder
 from vidprune.training.augment import Augmentation
 from vidprune.training.clips import UNREADABLE, Clips, Drawn, collate
 from vidprune.training.layers import MuonAndAdamW
@@ -93,8 +97,7 @@ class GuidedTrainer(ClipTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """Cross entropy of clips and tokens, and the error of their motion."""
-        for name, reason in inputs["unreadable"]:
-            print(f"unreadable: {name}: {reason}", flush=True)
+        self.course.unreadable.update(inputs["unreadable"])
         read = inputs["labels"] != UNREADABLE
         classifier = self.model.classifier
         pixels = normalise(inputs["pixel_values"], normalisation_of(classifier))
@@ -175,6 +178,28 @@ def arguments_for(options: argparse.Namespace, videos: int) -> TrainingArguments
     )
 
 
+def check_model(model: PreTrainedModel) -> None:
+    """Raise ValueError for what `Guided` cannot take apart."""
+    config = model.config
+    if config.model_type != "videomae" or config.tubelet_size != 2 or config.num_hidden_layers < 3:
+        raise ValueError(
+            f"the model is a {config.model_type}; this recipe takes a VideoMAE of at least three "
+            "blocks with tubelets of two frames"
+        )
+
+
+def claim(options: argparse.Namespace, samples: Sequence[Sample], trained_from: str) -> None:
+    """Make the folder this run's, and write which files it learns from; raise FileExistsError
+    where it is that of a run with other videos, another model or other settings."""
+    machine = ("data", "output", "workers", "save_every", "labels")
+    settings = {name: value for name, value in vars(options).items() if name not in machine}
+    listed = "\n".join(f"{sample.path.resolve()} {sample.label}" for sample in samples)
+    settings |= {"model": trained_from, "videos": sha256(listed.encode()).hexdigest()[:16]}
+    RunFolder(options.output, Process()).claim(settings, restart=False)
+    paths = "".join(f"{sample.path.resolve()}\n" for sample in samples)
+    (options.output / "videos.txt").write_text(paths, encoding="utf-8")
+
+
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     classifier = vidprune.load(options.model, size=options.size)
@@ -185,8 +210,10 @@ def train(options: argparse.Namespace) -> None:
     names = names_in(options.labels) if options.labels else None
     count = len(names) if names else 1 + max(sample.label for sample in samples)
     fit_head(classifier, names, count, anew=False, seed=options.seed)
+    check_labels(samples, count)
+    check_model(classifier)
     own = set(vars(classifier.config))
-    options.output.mkdir(parents=True, exist_ok=True)
+    claim(options, samples, model_digest(classifier))
     trainer = GuidedTrainer(
         Clips(
             samples,
@@ -207,8 +234,8 @@ def train(options: argparse.Namespace) -> None:
     for name in vars(classifier.config).keys() - own:
         delattr(classifier.config, name)
     classifier.save_pretrained(options.output / "model")
-    listed = "\n".join(str(sample.path.resolve()) for sample in samples)
-    (options.output / "videos.txt").write_text(listed + "\n", encoding="utf-8")
+    for name, reason in sorted(trainer.course.unreadable.items()):
+        print(f"unreadable: {name}: {reason}", flush=True)
 
 
 def main() -> None:
@@ -232,7 +259,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=2, help="epochs")
     parser.add_argument("--seed", type=int, default=0)
-    train(parser.parse_args())
+    try:
+        train(parser.parse_args())
+    except (ValueError, FileExistsError, FileNotFoundError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from vidprune.report import Change
 Verdict = Literal["agrees", "differs", "open"]
 # How wide, in tolerances, the interval of a change that agrees may reach to either side of it.
 _WIDEST = 2
+# Of figures that have two decimals.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,8 @@ class Rerun:
 
     `needs`: the checkpoint, `setting`: what the row is about. `change` is in points of top-1,
     against the run's own unpruned model on the same views, as `told_change` is against the
-    paper's; both are None of the unpruned model itself. `verdict` compares the two.
+    paper's; both are None of the unpruned model itself. `verdict` compares the two, within
+    `tolerance` points; `not_judged` says why it does not.
     """
 
     needs: str
@@ -32,8 +35,11 @@ class Rerun:
     change: Change | None
     told_gmacs: float | None
     gmacs: float
+    tolerance: float
     verdict: Verdict | None
     gmacs_verdict: Verdict | None
+    not_finite: int
+    not_judged: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,7 @@ class Reproduction:
     unreadable: tuple[dict[str, str], ...]
     dtype: str
     batch_size: int
+    processes: int
     environment: dict[str, Any]
     command: str
     date: str
@@ -83,10 +90,10 @@ def verdict_of(change: Interval, told: float, tolerance: float) -> Verdict:
     it lies within and its interval reaches no farther than twice that to either side. Between the
     two there are too few videos to say.
     """
-    low = change.value if change.low is None else change.low
-    high = change.value if change.high is None else change.high
-    if change.low is not None and not (low <= told + tolerance and high >= told - tolerance):
+    assert change.low is not None, "paired intervals have bounds"
+    assert change.high is not None, "paired intervals have bounds"
+    if change.low > told + tolerance or change.high < told - tolerance:
         return "differs"
-    surely = change.low is not None and max(high - change.value, change.value - low)
-    near = abs(change.value - told) <= tolerance
-    return "agrees" if near and surely and surely <= _WIDEST * tolerance else "open"
+    reach = max(change.high - change.value, change.value - change.low)
+    near = abs(change.value - told) <= tolerance + _ROUNDING
+    return "agrees" if near and reach <= _WIDEST * tolerance else "open"

@@ -96,7 +96,9 @@ def test_tokens_that_move_apart_count_most(recipe: dict) -> None:
     assert error(wrong_in_front, targets, flow) > 2 * error(wrong_behind, targets, flow)
 
 
-def test_it_learns_goes_on_and_hands_its_model_on(recipe: dict, tmp_path: Path) -> None:
+def test_it_learns_goes_on_and_hands_its_model_on(
+    recipe: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_clips(tmp_path / "clips", per_class=1, seed=5)
     (tmp_path / "clips" / "test.csv").rename(tmp_path / "clips" / "train.csv")
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"no video")
@@ -115,6 +117,16 @@ def test_it_learns_goes_on_and_hands_its_model_on(recipe: dict, tmp_path: Path) 
     assert whole.config.id2label[3] == "motion 3"
     assert whole.config.image_size == 32
     assert len((tmp_path / "whole" / "videos.txt").read_text().splitlines()) == 13
+
+    # Nothing goes on from what other videos taught, and no list says other than what was seen.
+    listed = (tmp_path / "whole" / "videos.txt").read_text()
+    lines = (tmp_path / "clips" / "train.csv").read_text().splitlines()[:4]
+    (tmp_path / "clips" / "other.csv").write_text("\n".join(lines))
+    others = [str(tmp_path / "clips" / "other.csv") if o == options[3] else o for o in options]
+    with pytest.raises(SystemExit):
+        run(recipe, *others, "--output", str(tmp_path / "whole"))
+    assert "another run" in capsys.readouterr().err
+    assert (tmp_path / "whole" / "videos.txt").read_text() == listed
 
     # Cut off in the middle, it ends with the very weights.
     def fall(*_: object) -> None:
@@ -136,3 +148,28 @@ def test_it_learns_goes_on_and_hands_its_model_on(recipe: dict, tmp_path: Path) 
     run(recipe, *options, "--output", str(tmp_path / "parts"))
     again = vidprune.load(tmp_path / "parts" / "model").state_dict()
     assert all(torch.equal(again[name], value) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "sentence"),
+    [
+        ("swin3d_t", 12, "takes a VideoMAE of at least three blocks"),
+        ("demo", 3, "is outside the head's 3 classes"),
+        ("nowhere", 12, "nowhere"),
+    ],
+)
+def test_refusals_are_sentences(
+    recipe: dict,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    names: int,
+    sentence: str,
+) -> None:
+    (tmp_path / "train.csv").write_text("a.mp4 3\nb.mp4 11\n")
+    (tmp_path / "names.txt").write_text("\n".join(f"motion {k}" for k in range(names)) + "\n")
+    given = ["--model", model, "--data", str(tmp_path), "--labels", str(tmp_path / "names.txt")]
+    with pytest.raises(SystemExit):
+        run(recipe, *given, "--output", str(tmp_path / "run"))
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

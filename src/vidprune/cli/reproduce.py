@@ -1,6 +1,7 @@
 """`vidprune reproduce`."""
 
 import argparse
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         help="rerun a table of the STA paper and see both side by side",
         description="Rerun a table of the STA paper (ICCV 2023) on your own copies of its data and "
         "checkpoints. A change is judged against the run's own unpruned model. The output folder "
-        "gets reproduction.json and a run of evaluate for each figure; the same command takes up "
-        "what was cut off, and torchrun shares it over processes. The exit status is 1 where a "
-        "figure differs.",
+        "gets the record, such as table2.json, and a run of evaluate for each figure; the same "
+        "command takes up what was cut off, and torchrun shares it over processes. The exit "
+        "status is 1 where a figure differs, but for torchrun.",
     )
     verb.add_argument(
         "table",
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     process = join()
     try:
         make_folder(arguments.output)
-        with open_console(stderr=True).status("") as status:
+        with ExitStack() as stack:
             found = reproduce(
                 wanted,
                 output=arguments.output,
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
                 ),
                 command=arguments.command,
                 restart=arguments.restart,
-                tell=status.update,
+                **(_observers(stack) if process.reports else {}),
             )
     finally:
         leave()
@@ -98,7 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
         open_console().print(reproduction_table(found))
     name_unreadable(found.unreadable)
     verdicts = {verdict for row in found.rows for verdict in (row.verdict, row.gmacs_verdict)}
-    return FAILURE if found.unreadable or "differs" in verdicts else 0
+    # torchrun would call a run that has come to its end a failed one.
+    return FAILURE if "differs" in verdicts and process.count == 1 else 0
+
+
+def _observers(stack: ExitStack) -> dict[str, Any]:
+    """What says on stderr which evaluation runs, and how far it is."""
+    from rich.progress import Progress as Bar
+
+    from vidprune.terminal import ProgressBar, progress_columns
+
+    console = open_console(stderr=True)
+    bar = stack.enter_context(closing(ProgressBar(Bar(*progress_columns(), console=console))))
+    return {"tell": lambda text: console.print(text, markup=False), "observe": bar}
 
 
 def _pairs(argument: str, words: list[str]) -> dict[str, str]:

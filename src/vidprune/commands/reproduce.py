@@ -1,37 +1,36 @@
 """A table of the paper rerun on one's own copies of its data and checkpoints."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from vidprune.backbones.architectures import architecture
+from vidprune.backbones.registry import shape_of
 from vidprune.commands.compare import Run, change_of, read_run
-from vidprune.commands.evaluate import evaluate
+from vidprune.commands.evaluate import check_labels, evaluate
 from vidprune.inference import Classifier
 from vidprune.intervals import share_interval
+from vidprune.macs import costs
 from vidprune.metrics import top_class
 from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
-from vidprune.published import (
-    CHANGE_TOLERANCE,
-    GMACS_TOLERANCE,
-    GMACS_TOLERANCE_SHARE,
-    TABLES,
-    Cell,
-)
+from vidprune.published import LEVEL_TOLERANCE, TABLES, Cell
 from vidprune.reducers.spec import NONE
-from vidprune.report import Progress
+from vidprune.report import Progress, Report
 from vidprune.reproduction import Reproduction, Rerun, Verdict, verdict_of
 from vidprune.runs import write_atomically
-from vidprune.video import read_dataset
+from vidprune.video import PROTOCOLS, Sample, read_dataset
 
-RECORD = "reproduction.json"
-_READ_OFF = 0.1  # points by which a figure that was read off a plot may be wrong
+# As a share: by how much the arithmetic of another head may differ.
+_SAME_ARITHMETIC = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +58,12 @@ class Wanted:
         _refuse_strangers("data", self.data, known, self.table)
         needed = {cell.needs for cell in TABLES[self.table]}
         _refuse_strangers("checkpoints", self.checkpoints, needed, self.table)
+        for name in self.data:
+            if not any(each.endswith(f"/{name}") for each in self.checkpoints):
+                raise ValueError(f"data {name!r} goes with no checkpoint; give one of {name}, too")
+        for name in self.checkpoints:
+            if name.rpartition("/")[2] not in self.data:
+                raise ValueError(f"checkpoints {name!r} goes with no data; give those videos, too")
         if not self.cells:
             raise ValueError(
                 f"nothing of {self.table} can be rerun: it needs data ({', '.join(sorted(known))}) "
@@ -114,45 +119,91 @@ def reproduce(
     tell: Callable[[str], object] = lambda text: None,
     observe: Callable[[Progress], object] = lambda progress: None,
 ) -> Reproduction | None:
-    """Evaluate what the table needs, and write `reproduction.json` into `output`.
+    """Evaluate what the table needs, and write it into `output`, as `table2.json` and so on.
 
     Every evaluation has a run folder of `evaluate` below `output/runs`, so that what was cut off
     goes on, unless `restart`. Under torchrun every process does its share and the first returns
     the record, the others None. `tell` hears which evaluation is next.
 
-    Raises ValueError as `evaluate` does, and where an evaluation could read no video.
+    Raises ValueError as `evaluate` does and for a model that a reducer of the table does not fit,
+    before anything is evaluated; and where no video can be read.
     """
     machine = machine or Machine()
+    unlike = {needs: _check(wanted, needs, cells) for needs, cells in _by_checkpoint(wanted.cells)}
     folders = _folders(wanted.cells, output)
     for number, (cell, folder) in enumerate(folders.values(), start=1):
-        tell(f"{number} of {len(folders)}: {cell.needs}, {_views(cell)}, {cell.reducer}")
-        _evaluate(wanted, cell, folder, machine, command, restart, observe)
+        tell(f"{number} of {len(folders)}: {cell.needs}, {_views(cell)} views, {cell.reducer}")
+        report = _evaluate(wanted, cell, folder, machine, command, restart, observe)
+        if report is not None and not report.num_videos:
+            first = report.unreadable[0]
+            raise ValueError(
+                f"no video of {cell.data} can be read, such as {first['path']!r} "
+                f"({first['reason']}); are their paths right?"
+            )
     if not machine.process.reports:
         return None
     runs = {key: read_run(folder) for key, (_, folder) in folders.items()}
-    for run in runs.values():
-        if not run.labels:
-            raise ValueError(f"run {run.path} could read no video; see what its report names")
-    first = next(iter(runs.values())).report
+    first_report = next(iter(runs.values())).report
     found = Reproduction(
         table=wanted.table,
-        rows=tuple(_rerun(cell, runs, wanted.cells) for cell in wanted.cells),
+        rows=tuple(_rerun(cell, runs, wanted.cells, unlike) for cell in wanted.cells),
         missing=wanted.missing,
         checkpoints=dict(wanted.checkpoints),
         data={name: str(path) for name, path in wanted.data.items()},
-        unreadable=_unreadable(runs.values()),
-        dtype=first["dtype"],
-        batch_size=first["batch_size"],
-        environment=first["environment"],
+        unreadable=_unreadable(folders, runs),
+        dtype=first_report["dtype"],
+        batch_size=first_report["batch_size"],
+        processes=machine.process.count,
+        environment=first_report["environment"],
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_atomically(output / RECORD, found.to_json())
+    write_atomically(output / f"{wanted.table}.json", found.to_json())
     return found
 
 
-def _unreadable(runs: Iterable[Run]) -> tuple[dict[str, str], ...]:
-    found = {video["path"]: video for run in runs for video in run.report["unreadable"]}
+def _by_checkpoint(cells: Sequence[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+    for needs, group in groupby(sorted(cells, key=lambda cell: cell.needs), lambda c: c.needs):
+        yield needs, list(group)
+
+
+def _check(wanted: Wanted, needs: str, cells: Sequence[Cell]) -> str | None:
+    """Refuse what cannot be evaluated; why it is not the published model, or None."""
+    model = _model(wanted, cells[0])
+    try:
+        for cell in cells:
+            prune(model, cell.reducer)
+    except ValueError as error:
+        raise ValueError(f"{needs} cannot take {cell.reducer}: {error}") from error
+    check_labels(_samples(wanted, cells[0], model), model.config.num_labels)
+    return _unlike(model.config, cells[0].arch)
+
+
+def _unlike(config: PreTrainedConfig, arch: str) -> str | None:
+    """What tells a configuration from the architecture whose figures it would stand beside."""
+    own, wanted = shape_of(config), shape_of(architecture(arch))
+    if (own.depth, own.levels) != (wanted.depth, wanted.levels):
+        return f"the checkpoint is no {arch}: it has {_said(own)}, not {_said(wanted)}"
+    gmacs, told = (costs(each, NONE).gmacs_per_view for each in (config, architecture(arch)))
+    if abs(gmacs - told) > _SAME_ARITHMETIC * told:
+        return f"the checkpoint is no {arch}: a view takes {gmacs:.1f} GMACs, not {told:.1f}"
+    return None
+
+
+def _said(shape: Any) -> str:
+    grid = shape.levels[0].grid
+    return f"{shape.depth} blocks over {grid.frames}x{grid.rows}x{grid.columns} tokens"
+
+
+def _unreadable(
+    folders: Mapping[tuple[Any, ...], tuple[Cell, Path]], runs: Mapping[tuple[Any, ...], Run]
+) -> tuple[dict[str, str], ...]:
+    """Each once for its data set."""
+    found = {
+        (cell.data, video["path"]): {"data": cell.data, **video}
+        for key, (cell, _) in folders.items()
+        for video in runs[key].report["unreadable"]
+    }
     return tuple(found.values())
 
 
@@ -172,8 +223,24 @@ def _plain(reducer: str) -> str:
     return reducer.replace(":", "-").replace("/", "+")
 
 
+def _options(cell: Cell) -> ViewOptions:
+    return ViewOptions(protocol=cell.preset, segments=cell.segments)
+
+
 def _views(cell: Cell) -> str:
-    return f"{cell.protocol.segments}x{cell.protocol.crops}"
+    protocol = PROTOCOLS[cell.preset]
+    return f"{cell.segments or protocol.segments}x{protocol.crops}"
+
+
+def _model(wanted: Wanted, cell: Cell) -> PreTrainedModel:
+    source = wanted.checkpoints[cell.needs]
+    # A file of the authors' does not say its size.
+    arch = cell.arch if Path(source).is_file() else None
+    return load_model(source, options=_options(cell), arch=arch, dtype=wanted.dtype)
+
+
+def _samples(wanted: Wanted, cell: Cell, model: PreTrainedModel) -> Sequence[Sample]:
+    return read_dataset(wanted.data[cell.data], classes=class_names_of(model))
 
 
 def _evaluate(
@@ -184,25 +251,18 @@ def _evaluate(
     command: str,
     restart: bool,
     observe: Callable[[Progress], object],
-) -> None:
-    source = wanted.checkpoints[cell.needs]
-    views = cell.protocol
-    options = ViewOptions(
-        sampling=views.sampling, segments=views.segments, crops=views.crops, stride=views.stride
-    )
-    # A file of the authors' does not say its size.
-    arch = cell.arch if Path(source).is_file() else None
-    model = load_model(source, options=options, arch=arch, dtype=wanted.dtype)
-    evaluate(
+) -> Report | None:
+    model = _model(wanted, cell)
+    return evaluate(
         Classifier(
             prune(model, cell.reducer),
-            protocol_for(model, options),
+            protocol_for(model, _options(cell)),
             batch_size=machine.batch_size,
             device=machine.device,
         ),
-        read_dataset(wanted.data[cell.data], classes=class_names_of(model)),
+        _samples(wanted, cell, model),
         output=folder,
-        checkpoint=source,
+        checkpoint=wanted.checkpoints[cell.needs],
         data=str(wanted.data[cell.data]),
         command=command,
         workers=machine.workers,
@@ -212,17 +272,26 @@ def _evaluate(
     )
 
 
-def _rerun(cell: Cell, runs: Mapping[tuple[Any, ...], Run], cells: Sequence[Cell]) -> Rerun:
+def _rerun(
+    cell: Cell,
+    runs: Mapping[tuple[Any, ...], Run],
+    cells: Sequence[Cell],
+    unlike: Mapping[str, str | None],
+) -> Rerun:
     run = runs[_key(cell)]
     base = next(c for c in cells if c.series == cell.series and c.reducer == NONE)
     dense = runs[_key(base)]
-    names = [name for name in dense.labels if name in run.labels]
+    names = _names(dense, run)
     before, after = (_hits(each, names) for each in (dense, run))
     top1 = share_interval(after)
     assert top1 is not None, "runs have videos"
     change = None if cell.reducer == NONE else change_of(before, after)
     told = None if change is None else round(cell.top1 - base.top1, 2)
-    tolerance = CHANGE_TOLERANCE + _READ_OFF * cell.read_off
+    not_finite = len({*dense.report["not_finite"], *run.report["not_finite"]})
+    reason = unlike[cell.needs] or _doubt(base, before, not_finite)
+    verdict = None
+    if change is not None and told is not None and reason is None:
+        verdict = verdict_of(change.points, told, cell.tolerance)
     gmacs = run.report["gmacs_per_view"]
     return Rerun(
         needs=cell.needs,
@@ -236,11 +305,39 @@ def _rerun(cell: Cell, runs: Mapping[tuple[Any, ...], Run], cells: Sequence[Cell
         change=change,
         told_gmacs=cell.gmacs,
         gmacs=gmacs,
-        verdict=None
-        if change is None or told is None
-        else verdict_of(change.points, told, tolerance),
-        gmacs_verdict=None if cell.gmacs is None else _cost_verdict(gmacs, cell.gmacs),
+        tolerance=cell.tolerance,
+        verdict=verdict,
+        gmacs_verdict=_cost_verdict(gmacs, cell),
+        not_finite=not_finite,
+        not_judged=reason,
     )
+
+
+def _doubt(base: Cell, hits: Tensor, not_finite: int) -> str | None:
+    """Why changes against a run of the unpruned model, with its `hits` (V,), say nothing; or
+    None."""
+    if not_finite:
+        return f"{base.needs}: logits of {not_finite} videos are not finite; try another dtype"
+    level = share_interval(hits)
+    assert level is not None, "runs have videos"
+    assert level.high is not None, "shares have bounds"
+    if level.high >= base.top1 - LEVEL_TOLERANCE:
+        return None
+    return (
+        f"unpruned, {base.needs} has {level.value:.1f} % where the paper has {base.top1:g}; are "
+        "these its weights and videos, and the labels in its order?"
+    )
+
+
+def _names(dense: Run, run: Run) -> list[str]:
+    """The videos that both could read."""
+    names = [name for name in dense.labels if name in run.labels]
+    if not names:
+        raise ValueError(
+            f"the runs {dense.path} and {run.path} share no video that both could read; see what "
+            "their reports name as unreadable"
+        )
+    return names
 
 
 def _hits(run: Run, names: Sequence[str]) -> Tensor:
@@ -249,6 +346,7 @@ def _hits(run: Run, names: Sequence[str]) -> Tensor:
     return top_class(probabilities) == torch.tensor([run.labels[name] for name in names])
 
 
-def _cost_verdict(gmacs: float, told: float) -> Verdict:
-    tolerance = max(GMACS_TOLERANCE, GMACS_TOLERANCE_SHARE * told)
-    return "agrees" if abs(gmacs - told) <= tolerance else "differs"
+def _cost_verdict(gmacs: float, cell: Cell) -> Verdict | None:
+    if cell.gmacs is None:
+        return None
+    return "agrees" if abs(gmacs - cell.gmacs) <= cell.gmacs_tolerance else "differs"

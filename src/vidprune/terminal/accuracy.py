@@ -130,7 +130,7 @@ def _runs_table(runs: Iterable[ComparedRun]) -> Table:
 def reproduction_table(found: Reproduction) -> Group:
     """The paper's figures over ours, row by row, and whether they are alike."""
     table = Table(
-        Column("", overflow="fold", ratio=1),
+        Column("", overflow="fold", ratio=1, min_width=16),
         "",
         *right("top-1", "change", "GMACs"),
         Column("", min_width=len("GMACs differs")),
@@ -148,7 +148,7 @@ def reproduction_table(found: Reproduction) -> Group:
         table.add_row(
             Text(f"{what}\n{row.reducer}"),
             "paper\nours",
-            f"{row.told_top1:g}\n{row.top1.value:.2f}",
+            f"{row.told_top1:.2f}\n{row.top1.value:.2f}",
             ""
             if row.change is None
             else f"{row.told_change:+.2f}\n{interval(row.change.points, '+.2f')}",
@@ -156,8 +156,11 @@ def reproduction_table(found: Reproduction) -> Group:
             "\n".join(f"{name} {verdict}" for name, verdict in verdicts if verdict),
         )
         table.add_section()
-    missing = [Text(f"not given: {each}") for each in found.missing]
-    return Group(table, *missing)
+    unjudged = dict.fromkeys(
+        f"not judged: {row.not_judged}" for row in found.rows if row.not_judged
+    )
+    missing = (f"not given: {each}" for each in found.missing)
+    return Group(table, *(Text(line) for line in (*unjudged, *missing)))
 
 
 def agreement_table(found: Agreement) -> Table:
