@@ -1,50 +1,70 @@
 #!/usr/bin/env bash
-# The curves of docs/curves.md: every method at the same costs, from 90 % of the dense arithmetic
-# down to 15 %. What a stopped run has left is not done again.
+# The curves of docs/curves.md: every method at the same costs. What a stopped run has left is not
+# done again.
 #
 #     benchmarks/curves.sh PART [OPTION of vidprune curves ...]
 #
-# generated: the demo's model on 480 generated clips of its own. jhmdb: the models of the three splits,
-# which benchmarks/jhmdb.sh trains, on their test lists in ../shared/jhmdb or $JHMDB. amounts and
-# choices: the same at r = 16 to 96, and with what the paper ablates. Runs and plots go to runs/curves/, records to
-# benchmarks/results/curves/.
+# generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
+# 30 %. jhmdb: the same of the models that benchmarks/jhmdb.sh trains, on the test lists of the three
+# splits in ../shared/jhmdb or $JHMDB. generated-low, jhmdb-low: 20 and 15 %, which take earlier stages.
+# amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
+# a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, jhmdb, amounts or choices}"
+part="${1:?a part: generated, generated-low, jhmdb, jhmdb-low, amounts, choices or views}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
+folded=(sta:fold=true random:fold=true)
+methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
+# From the usual stages no selection comes below a quarter of the dense cost.
+early="blocks=0/1/2"
+low=("sta:$early" "random:$early" "sta:$early,fold=true" "random:$early,fold=true" tome run-length)
+down_to_30=(--at 0.9 0.75 0.6 0.5 0.4 0.3)
+models=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3} --protocol ssv2
+    --dtype bf16 --batch-size 16)
 # Two clips of each video and no crops at the sides, which would be three times the work.
-splits=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3}
-    --protocol ssv2 --crops 1 --dtype bf16 --batch-size 16)
-# Folding beside dropping; and earlier stages, since from the usual ones no selection comes below a
-# quarter of the dense cost.
-early="blocks=0/2/4"
-methods=(sta sta:fold=true random:fold=true tome tome:mode=drop grid run-length vid-tldr
-    "sta:$early" "random:$early" "sta:$early,fold=true" "random:$early,fold=true")
+splits=("${models[@]}" --crops 1)
+clips=runs/curves/clips-generated-1440
+generated=(--model demo --data "$clips" --batch-size 16)
+
+# curves RECORD OPTION...
+curves() {
+    python3 -m vidprune curves "${@:2}" --output "runs/curves/$1" "${more[@]}"
+    mkdir -p "benchmarks/results/curves/$1"
+    cp "runs/curves/$1/curves.json" "benchmarks/results/curves/$1"
+}
+
+if [[ "$part" == generated* && ! -e "$clips/test.csv" ]]; then
+    python3 -c "from vidprune.demo.clips import write_clips; write_clips('$clips', per_class=120, seed=800_000_000)"
+fi
+more=("${@:2}")
 case "$part" in
 generated)
-    data=runs/curves/clips-generated
-    if [[ ! -e "$data/test.csv" ]]; then
-        python3 -c "from vidprune.demo.clips import write_clips; write_clips('$data', per_class=40, seed=800_000_000)"
-    fi
-    options=(--model demo --data "$data" --smaller benchmarks/models/demo_6_blocks --batch-size 16) ;;
+    curves generated "${generated[@]}" --smaller benchmarks/models/demo_6_blocks "${down_to_30[@]}" \
+        --reducer "${methods[@]}" ;;
+generated-low)
+    curves generated-low "${generated[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 jhmdb)
-    options=("${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model) ;;
+    curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model "${down_to_30[@]}" \
+        --reducer "${methods[@]}" ;;
+jhmdb-low)
+    curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 amounts)
     # The costs of r = 16, 32, 48, 64, 80, 96.
-    options=("${splits[@]}" --no-alternatives --at 0.8464 0.6972 0.5645 0.4485 0.3491 0.2663)
-    methods=(sta sta:fold=true random:fold=true) ;;
+    curves amounts "${splits[@]}" --no-alternatives --at 0.8464 0.6972 0.5645 0.4485 0.3491 0.2663 \
+        --reducer sta "${folded[@]}" ;;
 choices)
     # The cost of r = 64.
-    options=("${splits[@]}" --no-alternatives --at 0.4485)
-    methods=(sta sta:score={temporal,semantic} sta:order={BFB,FFF,BBB}
-        sta:first_group={random,grid} sta:similarity={query,value,output}
-        sta:schedule={constant,increasing} sta:stages={1,2,4} sta:blocks={0/2/4,2/5/9}) ;;
+    curves choices "${splits[@]}" --no-alternatives --at 0.4485 --reducer sta \
+        sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid} \
+        sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4} \
+        sta:blocks={0/2/4,2/5/9} ;;
+views)
+    for segments in 1 2 4; do
+        curves "views-$segments" "${models[@]}" --crops 1 --segments "$segments" --no-alternatives \
+            --at 0.5645 0.4485 0.3491 --reducer sta
+    done ;;
 *)
-    echo "curves.sh: no part is called $part; choose generated, jhmdb, amounts or choices" >&2
+    echo "curves.sh: no part is called $part" >&2
     exit 2 ;;
 esac
-output="runs/curves/$part"
-python3 -m vidprune curves "${options[@]}" --reducer "${methods[@]}" --output "$output" "${@:2}"
-mkdir -p "benchmarks/results/curves/$part"
-cp "$output/curves.json" "benchmarks/results/curves/$part"
