@@ -1,8 +1,9 @@
 """Tables of curves: a row for every method, a column for every cost."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import compress
 from operator import attrgetter
 
 from records import RESULTS
@@ -42,18 +43,20 @@ def actors(record: str) -> str:
 def _grid(
     points: Sequence[Point], measure: Callable[[Point], Interval | None], form: str
 ) -> list[str]:
-    """Methods down, costs across."""
+    """Methods down, costs across, as far as there is anything."""
     methods = dict.fromkeys(point.method for point in points)
     rows = {method: _cells(points, method, measure, form) for method in methods}
+    rows = {method: cells for method, cells in rows.items() if any(cells)}
+    filled = [any(column) for column in zip(*rows.values(), strict=True)]
     return [
-        f"| | {' | '.join(f'{share:.0%}' for share in COLUMNS)} |",
-        f"|---|{'--:|' * len(COLUMNS)}",
-        *(
-            f"| {_shown(method)} | {' | '.join(cells)} |"
-            for method, cells in rows.items()
-            if any(cells)
-        ),
+        _line("", compress([f"{share:.0%}" for share in COLUMNS], filled)),
+        f"|---|{'--:|' * sum(filled)}",
+        *(_line(_shown(method), compress(cells, filled)) for method, cells in rows.items()),
     ]
+
+
+def _line(name: str, cells: Iterable[str]) -> str:
+    return f"| {name}{' ' if name else ''}| {' | '.join(cells)} |"
 
 
 def _cells(
