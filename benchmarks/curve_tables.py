@@ -1,6 +1,5 @@
 """Tables of curves: a row for every method, a column for every cost."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import compress
@@ -25,19 +24,6 @@ def curves(record: str, measure: Callable[[Point], Interval | None], form: str) 
     """Of one record, what every method has of a measure at every cost, with its interval."""
     found = curve_record(record)
     return "\n".join([*_grid(found.points[1:], measure, form), "", _said(found), ""])
-
-
-def actors(record: str) -> str:
-    """The share of the actors that stays at every cost, in per cent."""
-    found = json.loads((RESULTS / "curves" / record / "actors.json").read_text("utf-8"))
-    shares = {row["setting"]: Interval(**row["actors"]) for row in found["rows"]}
-    points = curve_record(record).points[1:]
-    said = (
-        f"{found['rows'][0]['videos']} videos, one centre view of each; "
-        f"{hardware(found['environment'])}, {found['date'][:10]}: `{found['command']}`."
-    )
-    lines = _grid(points, lambda point: shares.get(point.setting), ".1f")
-    return "\n".join([*lines, "", said, ""])
 
 
 def _grid(

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import curve_tables
+import training_tables
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions
 from records import RESULTS, ROOT, benchmark_record
 from speed_tables import (
@@ -65,6 +66,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy-videoswin": partial(accuracy, "videoswin"),
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),
     **curve_tables.TABLES,
+    **training_tables.TABLES,
     **{
         f"matched-{size}-{dtype}-{batch}": partial(matched, size, dtype, batch)
         for size, dtype, batch in SETTINGS

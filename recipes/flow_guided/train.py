@@ -53,7 +53,9 @@ class Guided(nn.Module):
         config = classifier.config
         self.classifier = classifier
         self.flow = nn.Linear(config.hidden_size, 2)
-        self.parts = nn.ModuleList(nn.Linear(config.hidden_size, config.num_labels) for _ in "ab")
+        self.parts = nn.ModuleList(
+            nn.Linear(config.hidden_size, config.num_labels) for _ in range(2)
+        )
         depth = config.num_hidden_layers
         self.flow_block, *self.part_blocks = depth // 3 - 1, 2 * depth // 3 - 1, depth - 1
 

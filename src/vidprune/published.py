@@ -11,7 +11,7 @@ from vidprune.reducers.spec import NONE, with_r
 # Points of top-1 by which a change may miss the published one: two figures rounded to a tenth, and
 # as much again as our allowance for another decoder, another resize and half precision.
 CHANGE_TOLERANCE = 0.2
-# As much again for a figure that was read off a plot.
+# Points more for a figure that was read off a plot.
 READ_OFF_TOLERANCE = 0.1
 # Points by which the unpruned model may lie below the paper's before its changes say nothing: label
 # orders, weights and preprocessing that are wrong cost far more, copies of Kinetics less.

@@ -89,6 +89,18 @@ class Change:
     gained: int
     mcnemar_p: float
 
+    @classmethod
+    def read(cls, found: Mapping[str, Any] | None) -> "Change | None":
+        """What a record has of it, which may be nothing."""
+        return None if found is None else cls(**{**found, "points": Interval(**found["points"])})
+
+
+def read_fields(text: str) -> dict[str, Any]:
+    """The fields of a record from its JSON, lists as the tuples that they were."""
+    found: dict[str, Any] = json.loads(text)
+    lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+    return found | lists
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:

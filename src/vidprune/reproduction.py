@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vidprune.intervals import METHOD, Interval
-from vidprune.report import Change
+from vidprune.report import Change, read_fields
 
 Verdict = Literal["agrees", "differs", "open"]
 # How wide, in tolerances, the interval of a change that agrees may reach to either side of it.
@@ -70,16 +70,12 @@ class Reproduction:
     @classmethod
     def from_json(cls, text: str) -> "Reproduction":
         """The record that `to_json` wrote."""
-        found = json.loads(text)
-        rows = tuple(_row(row) for row in found.pop("rows"))
-        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
-        return cls(rows=rows, **{**found, **lists})
+        found = read_fields(text)
+        return cls(**found | {"rows": tuple(_row(row) for row in found["rows"])})
 
 
 def _row(found: dict[str, Any]) -> Rerun:
-    change = found["change"]
-    if change is not None:
-        change = Change(**{**change, "points": Interval(**change["points"])})
+    change = Change.read(found["change"])
     return Rerun(**{**found, "top1": Interval(**found["top1"]), "change": change})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from vidprune.intervals import METHOD, Interval
 from vidprune.metrics import Nearness
-from vidprune.report import Change
+from vidprune.report import Change, read_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +82,12 @@ class TradeOff:
     @classmethod
     def from_json(cls, text: str) -> "TradeOff":
         """The record that `to_json` wrote."""
-        found = json.loads(text)
-        points = tuple(_point(point) for point in found.pop("points"))
-        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
-        return cls(points=points, **{**found, **lists})
+        found = read_fields(text)
+        return cls(**found | {"points": tuple(_point(point) for point in found["points"])})
 
 
 def _point(found: Mapping[str, Any]) -> Point:
-    changes = {name: _change(found[name]) for name in ("change", "over_random")}
+    changes = {name: Change.read(found[name]) for name in ("change", "over_random")}
     near = _nearness(found["nearness"])
     return Point(**{**found, **changes, "top1": Interval(**found["top1"]), "nearness": near})
 
@@ -99,10 +97,6 @@ def _nearness(found: Mapping[str, Any] | None) -> Nearness | None:
         return None
     names = ("agreement", "kl_nats", "rank_correlation")
     return Nearness(**{**found, **{name: _interval(found[name]) for name in names}})
-
-
-def _change(found: Mapping[str, Any] | None) -> Change | None:
-    return None if found is None else Change(**{**found, "points": Interval(**found["points"])})
 
 
 def _interval(found: Mapping[str, Any] | None) -> Interval | None:

@@ -24,7 +24,7 @@ from vidprune.macs import costs
 from vidprune.metrics import nearness, top_class
 from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
-from vidprune.reducers.spec import NONE
+from vidprune.reducers.spec import NONE, file_name
 from vidprune.report import Progress, Report
 from vidprune.runs import write_atomically
 from vidprune.tradeoff import Point, TradeOff
@@ -93,7 +93,7 @@ class Setting:
         changed = [f"{self.frames}-frames"] if self.frames else []
         changed += [f"{self.size}-pixels"] if self.size else []
         changed += ["smaller"] if self.smaller else []
-        return "-".join([self.reducer.replace(":", "-").replace("/", "+"), *changed])
+        return "-".join([file_name(self.reducer), *changed])
 
 
 def curves(

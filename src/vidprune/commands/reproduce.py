@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.architectures import architecture
+from vidprune.backbones.base import Shape
 from vidprune.backbones.registry import shape_of
 from vidprune.commands.compare import Run, change_of, read_run
 from vidprune.commands.evaluate import check_labels, evaluate
@@ -23,7 +24,7 @@ from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
 from vidprune.published import LEVEL_TOLERANCE, TABLES, Cell
-from vidprune.reducers.spec import NONE
+from vidprune.reducers.spec import NONE, file_name
 from vidprune.report import Progress, Report
 from vidprune.reproduction import Reproduction, Rerun, Verdict, verdict_of
 from vidprune.runs import write_atomically
@@ -190,7 +191,7 @@ def _unlike(config: PreTrainedConfig, arch: str) -> str | None:
     return None
 
 
-def _said(shape: Any) -> str:
+def _said(shape: Shape) -> str:
     grid = shape.levels[0].grid
     return f"{shape.depth} blocks over {grid.frames}x{grid.rows}x{grid.columns} tokens"
 
@@ -214,13 +215,9 @@ def _key(cell: Cell) -> tuple[Any, ...]:
 def _folders(cells: Sequence[Cell], output: Path) -> dict[tuple[Any, ...], tuple[Cell, Path]]:
     """Each evaluation once, with its folder; several figures may be about the same one."""
     return {
-        _key(cell): (cell, output / "runs" / cell.needs / _views(cell) / _plain(cell.reducer))
+        _key(cell): (cell, output / "runs" / cell.needs / _views(cell) / file_name(cell.reducer))
         for cell in cells
     }
-
-
-def _plain(reducer: str) -> str:
-    return reducer.replace(":", "-").replace("/", "+")
 
 
 def _options(cell: Cell) -> ViewOptions:

@@ -19,8 +19,7 @@ from vidprune.environment import environment, usable_cores
 from vidprune.inference import Classifier
 from vidprune.parallel import Process
 from vidprune.pruned import prune, unprune
-from vidprune.reducers.base import Reducer
-from vidprune.reducers.spec import describe, parse
+from vidprune.reducers.spec import describe, file_name, parse
 from vidprune.report import Report
 from vidprune.runs import RunFolder, write_atomically
 from vidprune.training.augment import Augmentation
@@ -160,7 +159,8 @@ class Job:
             return ()
         reducers = [parse(text) for text in self.recipe.evaluated]
         reports = [
-            self.evaluate(prune(dense, reducer), _folder_name(reducer)) for reducer in reducers
+            self.evaluate(prune(dense, reducer), file_name(describe(reducer)))
+            for reducer in reducers
         ]
         return tuple(report for report in reports if report is not None)
 
@@ -301,10 +301,6 @@ def _check_apart(samples: Sequence[Sample], validation: Sequence[Sample]) -> Non
             f"{len(both)} videos are both trained on and evaluated on, such as {both[0]!r}; "
             "take them out of one of the two"
         )
-
-
-def _folder_name(reducer: Reducer | None) -> str:
-    return describe(reducer).replace(":", "-").replace("/", "+")
 
 
 def _unreadable(courses: Sequence[Course], samples: Sequence[Sample]) -> tuple[dict[str, str], ...]:

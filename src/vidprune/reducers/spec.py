@@ -56,6 +56,11 @@ def with_r(text: str, r: int) -> str:
     return f"{text}{',' if ':' in text else ':'}r={r}" if r else NONE
 
 
+def file_name(text: str) -> str:
+    """A reducer's text as the name of a file or folder."""
+    return text.replace(":", "-").replace("/", "+")
+
+
 def describe(reducer: Reducer | None) -> str:
     """The shortest text that `parse` turns back into `reducer`; its repr where it has no name."""
     if reducer is None:

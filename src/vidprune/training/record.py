@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vidprune.report import Report
+from vidprune.report import Report, read_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,6 @@ class Training:
     @classmethod
     def from_json(cls, text: str) -> "Training":
         """The record that `to_json` wrote."""
-        found = json.loads(text)
-        reports = tuple(Report(**report) for report in found.pop("evaluations"))
-        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
-        return cls(evaluations=reports, **{**found, **lists})
+        found = read_fields(text)
+        reports = tuple(Report(**report) for report in found["evaluations"])
+        return cls(**found | {"evaluations": reports})
