@@ -88,9 +88,13 @@ _MEASURES = {
     "agreement": ("agreement", ".1f"),
     "kl": ("kl_nats", ".3f"),
 }
-CURVES = ("generated",)
+# What is shown of each record; those with every measure are drawn, too.
+_SHOWN = {"generated": tuple(_MEASURES), "generated-low": ("change", "over-random", "kl")}
+CURVES = tuple(name for name, shown in _SHOWN.items() if len(shown) == len(_MEASURES))
 TABLES = {
-    f"curves-{name}-{measure}": partial(curves, name, attrgetter(of), form)
-    for name in CURVES
-    for measure, (of, form) in _MEASURES.items()
+    f"curves-{name}-{measure}": partial(
+        curves, name, attrgetter(_MEASURES[measure][0]), _MEASURES[measure][1]
+    )
+    for name, shown in _SHOWN.items()
+    for measure in shown
 }
