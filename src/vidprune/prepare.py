@@ -51,6 +51,7 @@ def load_model(
     positions: PositionRule = "interpolate",
     labels: str | None = None,
     dtype: str = "fp32",
+    attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """The dense model, made for the clips that `options` ask for, with names for its classes.
 
@@ -66,6 +67,7 @@ def load_model(
         size=options.size,
         positions=positions,
         dtype=DTYPES[dtype],
+        attn_implementation=attn_implementation,
     )
     if labels is not None:
         name_classes(model, names_in(labels))

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from tiny_videomae import clips, tiny_videomae
+from vidprune.backbones import attention_in_parts
+from vidprune.backbones.attention_in_parts import set_attention
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking import account as module
 from vidprune.benchmarking.account import KINDS, account
@@ -82,6 +84,16 @@ def test_linear_layers_and_attention_of_the_blocks_are_all_there_is_of_them(
     found = spent(reducer)
     assert found["linear"] == LINEAR
     assert found["attention"] == BLOCKS
+
+
+@pytest.mark.parametrize("reducer", [None, STA(r=3)])
+def test_attention_in_parts_is_attention(
+    ticks: "count[int]", reducer: Reducer | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_in_parts, "_multiplies_bfloat16", lambda: True)
+    model = tiny_videomae().bfloat16()
+    set_attention(model, None)
+    assert account(prune(model, reducer), clips(2).bfloat16())["attention"] == BLOCKS
 
 
 def test_a_dense_model_selects_nothing(ticks: "count[int]") -> None:

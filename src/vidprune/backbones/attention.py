@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 from torch.nn import Linear, Module
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import linear
+
+from vidprune.backbones.attention_in_parts import attend
 
 
 def heads_of(projected: Tensor, heads: int) -> Tensor:
@@ -26,14 +28,15 @@ def fused(
     key_bias: Tensor | None = None,
     scale: float,
     dropout: float = 0.0,
+    implementation: str | None = None,
 ) -> Tensor:
     """Fused attention of heads (B, H, N, d), `key_bias` (B, N) added to its logits, joined again
-    to (B, N, H d)."""
+    to (B, N, H d); `implementation` as the model's configuration names it."""
     mask = as_mask(key_bias, query.dtype)
-    mixed = scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
+    mixed = attend(
+        query, key, value, mask, scale=scale, dropout=dropout, implementation=implementation
     )
-    return mixed.transpose(1, 2).flatten(2)
+    return mixed.flatten(2)
 
 
 def mean_map(query: Tensor, key: Tensor, *, key_bias: Tensor | None, scale: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.architectures import ARCHITECTURES, architecture, with_random_weights
+from vidprune.backbones.attention_in_parts import set_attention
 from vidprune.backbones.hub import config_from, from_hub, hub_config
 from vidprune.backbones.originals import from_original, original_config
 from vidprune.backbones.positions import POSITION_RULES, PositionRule
@@ -35,6 +36,7 @@ def load(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     head: bool | None = None,
+    attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """A video classifier, or an encoder without a head, in evaluation mode.
 
@@ -48,6 +50,8 @@ def load(
     None takes what the checkpoint says it is. (A VideoMAE norms its mean by `fc_norm`, which counts
     as the head's. VideoMAE V2 on the hub has that norm and no head: None gives its features normed,
     as its authors do, `head=False` the mean of the bare encoder's tokens.)
+    `attn_implementation` is a name that transformers know; None takes sdpa where the family has it,
+    and on CPUs that multiply bfloat16 a faster one for models in bfloat16 (`"vidprune"`).
 
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.
@@ -73,6 +77,7 @@ def load(
     restore_unsaved(model, positions)
     if labels is not None:
         name_classes(model, labels)
+    set_attention(model, attn_implementation)
     return model.eval() if dtype is None else model.eval().to(dtype)
 
 

@@ -17,9 +17,15 @@ _BYTES = 8 * 2**20
 
 
 def parts(count: int, bytes_each: int, device: torch.device) -> list[slice]:
-    """`count` things, of which each needs so many bytes in between, cut into stretches."""
+    """`count` things, of which each needs so many bytes in between, cut into stretches where that
+    gains anything."""
     if device.type != "cpu" or torch.compiler.is_compiling():
         return [slice(0, count)]
+    return stretches(count, bytes_each)
+
+
+def stretches(count: int, bytes_each: int) -> list[slice]:
+    """As `parts`, of which there are several wherever it runs."""
     size = max(1, _BYTES // max(1, bytes_each))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 

@@ -45,7 +45,15 @@ def _biased_attention(module: Any, normalised: Tensor, key_bias: Tensor) -> Tens
     inner = module.attention
     query, key, value = (_heads(inner, normalised, name) for name in ("query", "key", "value"))
     dropout = inner.dropout_prob if inner.training else 0.0
-    mixed = fused(query, key, value, key_bias=key_bias, scale=inner.scaling, dropout=dropout)
+    mixed = fused(
+        query,
+        key,
+        value,
+        key_bias=key_bias,
+        scale=inner.scaling,
+        dropout=dropout,
+        implementation=inner.config._attn_implementation,
+    )
     output: Tensor = module.output(mixed, normalised)
     return output
 

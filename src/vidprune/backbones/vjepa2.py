@@ -73,7 +73,15 @@ def _placed_attention(
     query, key = _rotated(module, normalised, places or module.get_position_ids(normalised))
     value = heads_of(module.value(normalised), module.num_attention_heads)
     dropout = module.dropout_prob if module.training else 0.0
-    mixed = fused(query, key, value, key_bias=key_bias, scale=module.scaling, dropout=dropout)
+    mixed = fused(
+        query,
+        key,
+        value,
+        key_bias=key_bias,
+        scale=module.scaling,
+        dropout=dropout,
+        implementation=module.config._attn_implementation,
+    )
     output: Tensor = module.proj(mixed)
     return output
 

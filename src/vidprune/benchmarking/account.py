@@ -23,7 +23,13 @@ from vidprune.reducers.schedule import Stage
 KINDS = ("embedding", "linear", "attention", "selection", "gathers", "rest", "head")
 
 _SOFTMAX = {torch.softmax, Tensor.softmax, functional.softmax}
-_ATTENTION = {functional.scaled_dot_product_attention, torch.matmul, Tensor.matmul, *_SOFTMAX}
+_ATTENTION = {
+    functional.scaled_dot_product_attention,
+    torch.ops.vidprune.attend_in_parts.default,
+    torch.matmul,
+    Tensor.matmul,
+    *_SOFTMAX,
+}
 
 
 def account(

@@ -57,6 +57,7 @@ def make_models(
         positions=arguments.positions,
         labels=arguments.labels,
         dtype=arguments.dtype,
+        attn_implementation=arguments.attn_implementation,
     )
     tell_random_weights(arguments)
     return [prune(model, reducer) for reducer in reducers], protocol_for(model, options)

@@ -55,6 +55,11 @@ def add_model(
         help="position table at other sizes than the checkpoint's (interpolate)",
     )
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
+    group.add_argument(
+        "--attn-implementation",
+        metavar="NAME",
+        help="sdpa, eager, flash_attention_2, ... as transformers know it (the fastest of torch's)",
+    )
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     if batches:
         group.add_argument(

@@ -235,6 +235,7 @@ def _settings(classifier: Classifier, samples: Sequence[Sample], checkpoint: str
         "reducer": _reducer(classifier.model),
         "protocol": asdict(classifier.protocol),
         "dtype": _dtype(classifier.model),
+        "attention": classifier.model.config._attn_implementation,
         "videos": f"{len(samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
     }
 
