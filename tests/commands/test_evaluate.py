@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,15 +21,15 @@ import tiny_job
 from tiny_job import CLASSES, write_checkpoint, write_list
 from vidprune import cli
 from vidprune.backbones.checkpoints import load
-from vidprune.commands.evaluate import evaluate, model_digest
+from vidprune.commands.evaluate import evaluate, evaluate_each, model_digest
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import gmacs_per_view
 from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, protocol_for
-from vidprune.pruned import prune
-from vidprune.reducers.spec import describe
+from vidprune.pruned import prune, unprune
+from vidprune.reducers.spec import describe, parse
 from vidprune.report import Progress, Report
-from vidprune.video import UnreadableVideo, read_list, read_views
+from vidprune.video import Protocol, UnreadableVideo, read_list, read_views
 
 VIDEOS, BROKEN, VIEWS = 9, 4, 4
 GOOD = [f"{number:02d}.mp4" for number in range(VIDEOS) if number != BROKEN]
@@ -321,14 +322,87 @@ def test_a_share_of_several_processes_is_taken_up_by_another_number(
 def test_processes_of_one_machine_share_its_cores(job, tmp_path, monkeypatch, local_count, workers):
     asked = []
 
-    def classify(self: Classifier, requests: object, *, workers: int) -> Iterator[None]:
+    def classify(classifiers: object, requests: object, *, workers: int) -> Iterator[None]:
         asked.append(workers)
         return iter(())
 
     monkeypatch.setattr("vidprune.commands.evaluate.usable_cores", lambda: 8)
-    monkeypatch.setattr(Classifier, "classify", classify)
+    monkeypatch.setattr("vidprune.commands.evaluate.classify_with_each", classify)
     run(job, tmp_path, workers=None, process=Process(local_count=local_count))
     assert asked == [workers]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The videos in the order in which they are decoded."""
+    names: list[str] = []
+
+    def read(path: Path, protocol: Protocol) -> Any:
+        names.append(path.name)
+        return read_views(path, protocol)
+
+    monkeypatch.setattr("vidprune.inference.read_views", read)
+    return names
+
+
+def run_each(job: Path, output: Path, **options: Any) -> dict[Path, Report]:
+    """The three reducers over the same weights."""
+    first = classifier(job, "none")
+    dense = unprune(first.model)
+    return evaluate_each(
+        {
+            output / reducer.replace(":", "-"): Classifier(
+                prune(dense, reducer), first.protocol, batch_size=3
+            )
+            for reducer in REDUCERS
+        },
+        read_list(job / "test.csv"),
+        **{"checkpoint": "tiny", "data": "test.csv", "workers": 0} | options,
+    )
+
+
+def test_reducers_side_by_side_decode_once_and_say_what_each_says_alone(
+    job: Path, tmp_path: Path, undisturbed: Callable[[str], Path], decoded: list[str]
+) -> None:
+    whole = {reducer: undisturbed(reducer) for reducer in REDUCERS}
+    decoded.clear()
+    reports = run_each(job, tmp_path)
+    assert decoded == [sample.path.name for sample in read_list(job / "test.csv")]
+    assert [report.reducer for report in reports.values()] == [
+        describe(parse(reducer)) for reducer in REDUCERS
+    ]
+    for output, alone in zip(reports, whole.values(), strict=True):
+        assert same(output, alone)
+    assert all(report.videos_per_second is None for report in reports.values())
+
+
+def test_reducers_that_have_come_unequally_far_each_go_on(
+    job: Path, tmp_path: Path, undisturbed: Callable[[str], Path], decoded: list[str]
+) -> None:
+    """One has all of its videos, one the first video, one nothing."""
+    whole = {reducer: undisturbed(reducer) for reducer in REDUCERS}
+    shutil.copytree(whole["none"], tmp_path / "none")
+    shutil.copytree(whole["sta:r=4"], tmp_path / "sta-r=4")
+    views = tmp_path / "sta-r=4" / "views.jsonl"
+    views.write_text("".join(views.read_text().splitlines(keepends=True)[:VIEWS]))
+    decoded.clear()
+    reports = run_each(job, tmp_path)
+    for output, alone in zip(reports, whole.values(), strict=True):
+        assert same(output, alone)
+    # What cannot be read is tried again by each.
+    assert decoded.count(f"{BROKEN:02d}.mp4") == 3
+    assert decoded.count("00.mp4") == 1
+    assert decoded.count(f"{VIDEOS - 1:02d}.mp4") == 2
+
+
+def test_a_folder_of_another_run_is_refused_before_any_reducer_runs(
+    job: Path, tmp_path: Path, undisturbed: Callable[[str], Path], decoded: list[str]
+) -> None:
+    shutil.copytree(undisturbed("none"), tmp_path / "random-r=4")
+    decoded.clear()
+    with pytest.raises(FileExistsError, match=r"random-r=4 belongs to another run"):
+        run_each(job, tmp_path)
+    assert not decoded
 
 
 SCRIPT = """

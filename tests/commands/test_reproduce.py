@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from vidprune.commands.compare import Run, compare
 from vidprune.commands.evaluate import model_digest
 from vidprune.commands.reproduce import _rerun
 from vidprune.demo.clips import write_clips
+from vidprune.inference import classify_with_each
 from vidprune.published import CHANGE_TOLERANCE, TABLES
 from vidprune.reproduction import Reproduction
 
@@ -207,19 +209,29 @@ def test_videos_none_of_which_can_be_read_end_it_at_once(
     (clips / "allgone.csv").write_text("gone.mp4 2")
     assert main(words("table2", clips / "allgone.csv", stand_in, tmp_path)) == 2
     assert "no video of ssv2 can be read, such as 'gone.mp4' (" in capsys.readouterr().err
-    assert len(list(tmp_path.glob("runs/**/report.json"))) == 1
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_restart_does_it_anew(
-    found: tuple[Reproduction, Path], clips: Path, stand_in: Path, tmp_path: Path
+    clips: Path, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = (clips / "test.csv").read_text().splitlines()[:1]
     (clips / "single.csv").write_text("\n".join(lines))
     given = words("table2", clips / "single.csv", stand_in, tmp_path)
+    passes: list[tuple[int, int]] = []
+
+    def counted(classifiers: list[Any], requests: list[Any], **options: Any) -> Any:
+        passes.append((len(classifiers), len(requests)))
+        return classify_with_each(classifiers, requests, **options)
+
+    monkeypatch.setattr("vidprune.commands.evaluate.classify_with_each", counted)
     main(given)
     main([*given, "--restart"])
-    reports = [json.loads(path.read_text()) for path in tmp_path.glob("runs/**/report.json")]
-    assert all(report["videos_per_second"] for report in reports)
+    reducers = len(list(tmp_path.glob("runs/**/report.json")))
+    # Of one model on the same views, all in one pass.
+    assert passes == [(reducers, 1), (reducers, 1)]
+    main(given)
+    assert passes[2:] == [(reducers, 0)]
 
 
 def deep_stand_in() -> torch.nn.Module:

@@ -17,7 +17,7 @@ from vidprune.benchmarking.budget import (
     matched_views,
 )
 from vidprune.commands.compare import Run, change_of, read_run
-from vidprune.commands.evaluate import check_labels, evaluate
+from vidprune.commands.evaluate import evaluate_each
 from vidprune.inference import Classifier
 from vidprune.intervals import share_interval
 from vidprune.macs import costs
@@ -25,7 +25,7 @@ from vidprune.metrics import nearness, top_class
 from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
 from vidprune.reducers.spec import NONE, file_name
-from vidprune.report import Progress, Report
+from vidprune.report import Progress
 from vidprune.runs import write_atomically
 from vidprune.tradeoff import Point, TradeOff
 from vidprune.video import Protocol, Sample, read_dataset
@@ -111,7 +111,8 @@ def curves(
     """Evaluate every method at every cost, and write `curves.json` into `output`.
 
     Each setting has a run folder of `evaluate` below `output/runs`, so that what was cut off goes
-    on, unless `restart`. `tell` hears which setting is next, `observe` how far its evaluation is.
+    on, unless `restart`. Settings of one model and clip share a pass over the videos; `tell` hears
+    which are next, `observe` how far they are.
 
     Raises ValueError as `evaluate` does, where a method does not fit the model, where models that
     are pooled differ, and where no video could be read.
@@ -122,10 +123,12 @@ def curves(
         _Trial(wish, number, output, batch_size, device, workers, command, restart)
         for number in range(len(wish.data))
     ]
-    for number, setting in enumerate(settings, start=1):
-        tell(f"{number} of {len(settings)}: {setting.method} {_said(setting, wish)}")
+    passes = _passes(settings)
+    for number, together in enumerate(passes, start=1):
         for trial in trials:
-            trial.run(setting, observe)
+            where = f", {wish.data[trial.number]}" if len(trials) > 1 else ""
+            tell(f"pass {number} of {len(passes)}{where}: {_told(together, wish)}")
+            trial.run(together, observe)
     pooled = _pooled(trials, settings)
     reports = [trial.report(settings[0]) for trial in trials]
     first = reports[0]
@@ -200,6 +203,21 @@ def _dense_settings(config: Any, share: float, dense: float, views: int) -> list
     return found
 
 
+def _passes(settings: Sequence[Setting]) -> list[list[Setting]]:
+    """Those of one model and clip together; fewer views are a part of the dense model's run."""
+    found: dict[tuple[Any, ...], list[Setting]] = {}
+    for setting in settings:
+        if setting.views is None:
+            key = (setting.frames, setting.size, setting.smaller)
+            found.setdefault(key, []).append(setting)
+    return list(found.values())
+
+
+def _told(settings: Sequence[Setting], wish: Wish) -> str:
+    first = f"{settings[0].method} {_said(settings[0], wish)}"
+    return first if len(settings) == 1 else f"dense and {len(settings) - 1} reducers"
+
+
 def _said(setting: Setting, wish: Wish) -> str:
     if setting.views is not None:
         return f"{len(setting.views)} views"
@@ -230,30 +248,29 @@ class _Trial:
         """Where its run of a setting is."""
         return self.output / "runs" / str(self.number) / setting.folder
 
-    def run(self, setting: Setting, observe: Callable[[Progress], object]) -> Report | None:
-        """Evaluate a setting, unless it is a part of the dense model's run."""
-        if setting.views is not None:
-            return None
-        wish = self.wish
+    def run(self, settings: Sequence[Setting], observe: Callable[[Progress], object]) -> None:
+        """Evaluate settings of one model and clip."""
+        wish, first = self.wish, settings[0]
         options = replace(
             wish.views,
-            frames=setting.frames or wish.views.frames,
-            size=setting.size or wish.views.size,
+            frames=first.frames or wish.views.frames,
+            size=first.size or wish.views.size,
         )
-        checkpoint = (wish.smaller if setting.smaller else wish.models)[self.number]
+        checkpoint = (wish.smaller if first.smaller else wish.models)[self.number]
         model = load_model(checkpoint, options=options, labels=wish.labels, dtype=wish.dtype)
         data = wish.data[self.number]
         samples: Sequence[Sample] = read_dataset(data, classes=class_names_of(model))
-        check_labels(samples, model.config.num_labels)
-        return evaluate(
-            Classifier(
-                prune(model, setting.reducer),
-                protocol_for(model, options),
-                batch_size=self.batch_size,
-                device=self.device,
-            ),
+        evaluate_each(
+            {
+                self.folder(setting): Classifier(
+                    prune(model, setting.reducer),
+                    protocol_for(model, options),
+                    batch_size=self.batch_size,
+                    device=self.device,
+                )
+                for setting in settings
+            },
             samples,
-            output=self.folder(setting),
             checkpoint=checkpoint,
             data=str(data),
             command=self.command,

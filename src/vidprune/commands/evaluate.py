@@ -3,28 +3,35 @@
 import hashlib
 import json
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidprune.environment import environment, usable_cores
-from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
+from vidprune.inference import (
+    Classifier,
+    Request,
+    Unreadable,
+    ViewLogits,
+    classify_with_each,
+)
 from vidprune.macs import gmacs_per_view
-from vidprune.metrics import accuracy, mean_probabilities, rank_of
 from vidprune.parallel import Process
 from vidprune.pruned import Pruned
 from vidprune.reducers.spec import describe
 from vidprune.report import Progress, Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
-from vidprune.video import Protocol, Sample, UnreadableVideo
+from vidprune.tally import Tally
+from vidprune.video import Sample, UnreadableVideo
 
 # What a configuration says beside what the model computes.
 _NAMES_IN_CONFIG = {
@@ -37,59 +44,6 @@ _NAMES_IN_CONFIG = {
 
 
 Observer = Callable[[Progress], object]
-
-
-@dataclass
-class Tally:
-    """Views as they come in, and the rank of the true class of each video that is complete."""
-
-    samples: dict[str, Sample]
-    views_per_video: int
-    not_finite: list[str] = field(default_factory=list)
-    ranks: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    _videos_by_rank: Counter[int] = field(default_factory=Counter)
-    _pending: dict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
-
-    def add(self, name: str, view: int, logits: Tensor) -> None:
-        """Count one view, logits (classes,), and its video once no view is missing."""
-        views = self._pending[name]
-        views[view] = logits
-        if len(views) == self.views_per_video:
-            stacked = torch.stack([views[index] for index in sorted(views)])
-            rank = rank_of(self.samples[name].label, mean_probabilities(stacked))
-            self.ranks[name] = rank
-            if not stacked.isfinite().all():
-                self.not_finite.append(name)
-            self._videos_by_rank[rank] += 1
-            del self._pending[name]
-
-    def missing(self) -> list[Request]:
-        """What has yet to be run, video by video."""
-        return [
-            Request(name, sample.path, self._missing_views(name))
-            for name, sample in self.samples.items()
-            if name not in self.ranks
-        ]
-
-    def _missing_views(self, name: str) -> tuple[int, ...]:
-        there = self._pending.get(name, {})
-        return tuple(view for view in range(self.views_per_video) if view not in there)
-
-    @property
-    def done(self) -> int:
-        """Videos that are complete, or could not be read."""
-        return len(self.ranks) + len(self.unreadable)
-
-    @property
-    def progress(self) -> Progress:
-        """Where the count stands."""
-        return Progress(
-            done=self.done,
-            total=len(self.samples),
-            unreadable=len(self.unreadable),
-            accuracy=accuracy(self._videos_by_rank),
-        )
 
 
 def evaluate(
@@ -118,30 +72,69 @@ def evaluate(
     UnreadableVideo instead. Raises ValueError for labels outside the head's classes and
     FileExistsError where `output` belongs to another run.
     """
+    reports = evaluate_each(
+        {output: classifier},
+        samples,
+        checkpoint=checkpoint,
+        data=data,
+        command=command,
+        workers=workers,
+        strict=strict,
+        restart=restart,
+        parquet=parquet,
+        process=process,
+        observe=observe,
+    )
+    return reports.get(output)
+
+
+def evaluate_each(
+    classifiers: Mapping[Path, Classifier],
+    samples: Sequence[Sample],
+    *,
+    checkpoint: str,
+    data: str,
+    command: str = "",
+    workers: int | None = None,
+    strict: bool = False,
+    restart: bool = False,
+    parquet: bool = False,
+    process: Process | None = None,
+    observe: Observer = lambda progress: None,
+) -> dict[Path, Report]:
+    """Evaluate several reducers of one model side by side, each into a run folder of its own.
+
+    As `evaluate` does, but videos are decoded once for all whose runs have come equally far, and
+    `observe` is told of the first of them. How many videos a second one alone would take is not
+    known then. Under torchrun the reports are the first process's; others have none.
+
+    Raises ValueError where the classifiers do not share one protocol and one batch size.
+    """
     process = process or Process()
-    check_labels(samples, classifier.model.config.num_labels)
     if parquet and find_spec("pyarrow") is None:
         raise ValueError("parquet needs pyarrow; install vidprune[parquet], or do without it")
+    for classifier in classifiers.values():
+        check_labels(samples, classifier.model.config.num_labels)
     # Before anything runs: what is read of the code later may have been changed meanwhile.
-    ran_on = environment(classifier.device)
-    folder = RunFolder(output, process)
-    folder.claim(_settings(classifier, samples, checkpoint), restart=restart)
-    tally = _tally(folder, process.share(samples), classifier.protocol)
-    requests = tally.missing()
+    named = {"checkpoint": checkpoint, "data": data, "command": command}
+    jobs = [
+        _Job(
+            classifier,
+            RunFolder(output, process),
+            samples,
+            named,
+            environment(classifier.device),
+        )
+        for output, classifier in classifiers.items()
+    ]
+    for job in jobs:
+        job.begin(restart)
     if workers is None:
         workers = max(1, usable_cores() // process.local_count)
-    started = time.monotonic()
-    _run(classifier, requests, tally, folder, workers, strict, observe)
-    seconds = time.monotonic() - started
-    shares = process.gather((tally.unreadable, len(requests) - len(tally.unreadable), seconds))
-    if not process.reports:
-        return None
-    named = {"checkpoint": checkpoint, "data": data, "command": command, "environment": ran_on}
-    report = _report(classifier, samples, folder, shares, named)
-    if parquet:
-        write_parquet(output / "views.parquet", folder.rows())
-    write_atomically(output / "report.json", report.to_json())
-    return report
+    for requests, group in _equally_far(jobs):
+        _run(group, requests, workers, strict, observe)
+    found = {job.folder.path: job.end(parquet) for job in jobs}
+    return {path: report for path, report in found.items() if report is not None}
 
 
 def check_labels(samples: Sequence[Sample], classes: int) -> None:
@@ -154,90 +147,138 @@ def check_labels(samples: Sequence[Sample], classes: int) -> None:
             )
 
 
-def _tally(folder: RunFolder, samples: Sequence[Sample], protocol: Protocol) -> Tally:
-    """What is already done of these samples."""
-    tally = Tally({sample.name: sample for sample in samples}, len(protocol.views))
-    for row in folder.rows():
-        if row["video"] in tally.samples:
-            tally.add(row["video"], row["view"], torch.tensor(row["logits"]))
-    return tally
+@dataclass
+class _Job:
+    """One classifier's evaluation, in its folder."""
+
+    classifier: Classifier
+    folder: RunFolder
+    samples: Sequence[Sample]
+    named: dict[str, Any]
+    environment: dict[str, Any]
+    # What `begin` finds, and how long the rest took, where that is known of this job alone.
+    tally: Tally = field(init=False)
+    done_before: int = field(init=False)
+    seconds: float | None = 0.0
+
+    def begin(self, restart: bool) -> None:
+        """Take up what the folder holds."""
+        self.folder.claim(self._settings(), restart=restart)
+        self.tally = self._tally(self.folder.process.share(self.samples))
+        self.done_before = len(self.tally.ranks)
+
+    def take(self, outcome: ViewLogits | Unreadable, journal: TextIO) -> None:
+        """Keep what the classifier says of a view, or that a video cannot be read."""
+        if isinstance(outcome, Unreadable):
+            self.tally.unreadable[outcome.name] = outcome.reason
+            return
+        label = self.tally.samples[outcome.name].label
+        place = self.classifier.protocol.views[outcome.view]
+        append(journal, view_row(outcome, label=label, place=place))
+        self.tally.add(outcome.name, outcome.view, outcome.logits)
+
+    def end(self, parquet: bool) -> Report | None:
+        """Write the report, on the first process."""
+        process = self.folder.process
+        done = len(self.tally.ranks) - self.done_before
+        shares = process.gather((self.tally.unreadable, done, self.seconds))
+        if not process.reports:
+            return None
+        report = self._report(shares)
+        if parquet:
+            write_parquet(self.folder.path / "views.parquet", self.folder.rows())
+        write_atomically(self.folder.path / "report.json", report.to_json())
+        return report
+
+    def _tally(self, samples: Sequence[Sample]) -> Tally:
+        """What is already done of these samples."""
+        views = len(self.classifier.protocol.views)
+        tally = Tally({sample.name: sample for sample in samples}, views)
+        for row in self.folder.rows():
+            if row["video"] in tally.samples:
+                tally.add(row["video"], row["view"], torch.tensor(row["logits"]))
+        return tally
+
+    def _report(self, shares: Sequence[tuple[dict[str, str], int, float | None]]) -> Report:
+        model, protocol = self.classifier.model, self.classifier.protocol
+        views = range(len(protocol.views))
+        self.folder.gather((sample.name, view) for sample in self.samples for view in views)
+        tally = self._tally(self.samples)
+        reasons = {name: why for unreadable, *_ in shares for name, why in unreadable.items()}
+        return Report(
+            **asdict(tally.progress.accuracy),
+            **self.named,
+            environment=self.environment,
+            not_finite=tuple(tally.not_finite),
+            unreadable=tuple(
+                {"path": sample.name, "reason": reasons[sample.name]}
+                for sample in self.samples
+                if sample.name in reasons
+            ),
+            gmacs_per_view=gmacs_per_view(model),
+            views_per_video=len(views),
+            videos_per_second=_per_second(shares),
+            reducer=_reducer(model),
+            protocol=asdict(protocol),
+            dtype=_dtype(model),
+            batch_size=self.classifier.batch_size,
+            processes=len(shares),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """What makes two runs the same, so that their rows may stand in one file."""
+        model = self.classifier.model
+        listed = "\n".join(f"{sample.name} {sample.label}" for sample in self.samples)
+        return {
+            "checkpoint": self.named["checkpoint"],
+            "model": model_digest(model),
+            "reducer": _reducer(model),
+            "protocol": asdict(self.classifier.protocol),
+            "dtype": _dtype(model),
+            "attention": model.config._attn_implementation,
+            "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
+        }
+
+
+def _per_second(shares: Sequence[tuple[dict[str, str], int, float | None]]) -> float | None:
+    """Videos that all processes did, over the time of the slowest."""
+    done, seconds = sum(share[1] for share in shares), [share[2] for share in shares]
+    slowest = max((each for each in seconds if each is not None), default=0.0)
+    return done / slowest if done and None not in seconds else None
+
+
+def _equally_far(jobs: Sequence[_Job]) -> list[tuple[tuple[Request, ...], list[_Job]]]:
+    """The jobs that wait for the same views, together, with what they wait for."""
+    groups: defaultdict[tuple[Request, ...], list[_Job]] = defaultdict(list)
+    for job in jobs:
+        groups[tuple(job.tally.missing())].append(job)
+    return list(groups.items())
 
 
 def _run(
-    classifier: Classifier,
+    jobs: Sequence[_Job],
     requests: Sequence[Request],
-    tally: Tally,
-    folder: RunFolder,
     workers: int,
     strict: bool,
     observe: Observer,
 ) -> None:
     paths = {request.name: request.path for request in requests}
+    classifiers, tally = [job.classifier for job in jobs], jobs[0].tally
+    started = time.monotonic()
     observe(tally.progress)
-    with folder.journal() as journal:
-        for outcome in classifier.classify(requests, workers=workers):
+    with ExitStack() as stack:
+        journals = [stack.enter_context(job.folder.journal()) for job in jobs]
+        for outcomes in classify_with_each(classifiers, requests, workers=workers):
             before = tally.done
-            if isinstance(outcome, Unreadable):
-                if strict:
+            for job, outcome, journal in zip(jobs, outcomes, journals, strict=True):
+                if strict and isinstance(outcome, Unreadable):
                     raise UnreadableVideo(paths[outcome.name], outcome.reason)
-                tally.unreadable[outcome.name] = outcome.reason
-            else:
-                append(journal, _row(outcome, tally, classifier.protocol))
-                tally.add(outcome.name, outcome.view, outcome.logits)
+                job.take(outcome, journal)
             if tally.done > before:
                 observe(tally.progress)
-
-
-def _row(outcome: ViewLogits, tally: Tally, protocol: Protocol) -> dict[str, Any]:
-    label = tally.samples[outcome.name].label
-    return view_row(outcome, label=label, place=protocol.views[outcome.view])
-
-
-def _report(
-    classifier: Classifier,
-    samples: Sequence[Sample],
-    folder: RunFolder,
-    shares: Sequence[tuple[dict[str, str], int, float]],
-    named: dict[str, Any],
-) -> Report:
-    views = range(len(classifier.protocol.views))
-    folder.gather((sample.name, view) for sample in samples for view in views)
-    tally = _tally(folder, samples, classifier.protocol)
-    reasons = {name: reason for unreadable, _, _ in shares for name, reason in unreadable.items()}
-    done, seconds = sum(share[1] for share in shares), max(share[2] for share in shares)
-    return Report(
-        **asdict(tally.progress.accuracy),
-        **named,
-        not_finite=tuple(tally.not_finite),
-        unreadable=tuple(
-            {"path": sample.name, "reason": reasons[sample.name]}
-            for sample in samples
-            if sample.name in reasons
-        ),
-        gmacs_per_view=gmacs_per_view(classifier.model),
-        views_per_video=len(views),
-        videos_per_second=done / seconds if done else None,
-        reducer=_reducer(classifier.model),
-        protocol=asdict(classifier.protocol),
-        dtype=_dtype(classifier.model),
-        batch_size=classifier.batch_size,
-        processes=len(shares),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _settings(classifier: Classifier, samples: Sequence[Sample], checkpoint: str) -> dict[str, Any]:
-    """What makes two runs the same, so that their rows may stand in one file."""
-    listed = "\n".join(f"{sample.name} {sample.label}" for sample in samples)
-    return {
-        "checkpoint": checkpoint,
-        "model": model_digest(classifier.model),
-        "reducer": _reducer(classifier.model),
-        "protocol": asdict(classifier.protocol),
-        "dtype": _dtype(classifier.model),
-        "attention": classifier.model.config._attn_implementation,
-        "videos": f"{len(samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
-    }
+    for job in jobs:
+        job.seconds = time.monotonic() - started if len(jobs) == 1 else None
 
 
 def model_digest(model: PreTrainedModel) -> str:

@@ -1,6 +1,6 @@
 """A table of the paper rerun on one's own copies of its data and checkpoints."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,7 +15,7 @@ from vidprune.backbones.architectures import architecture
 from vidprune.backbones.base import Shape
 from vidprune.backbones.registry import shape_of
 from vidprune.commands.compare import Run, change_of, read_run
-from vidprune.commands.evaluate import check_labels, evaluate
+from vidprune.commands.evaluate import check_labels, evaluate_each
 from vidprune.inference import Classifier
 from vidprune.intervals import share_interval
 from vidprune.macs import costs
@@ -123,8 +123,9 @@ def reproduce(
     """Evaluate what the table needs, and write it into `output`, as `table2.json` and so on.
 
     Every evaluation has a run folder of `evaluate` below `output/runs`, so that what was cut off
-    goes on, unless `restart`. Under torchrun every process does its share and the first returns
-    the record, the others None. `tell` hears which evaluation is next.
+    goes on, unless `restart`; those of one model on the same views share a pass over the videos.
+    Under torchrun every process does its share and the first returns the record, the others None.
+    `tell` hears which pass is next.
 
     Raises ValueError as `evaluate` does and for a model that a reducer of the table does not fit,
     before anything is evaluated; and where no video can be read.
@@ -132,15 +133,13 @@ def reproduce(
     machine = machine or Machine()
     unlike = {needs: _check(wanted, needs, cells) for needs, cells in _by_checkpoint(wanted.cells)}
     folders = _folders(wanted.cells, output)
-    for number, (cell, folder) in enumerate(folders.values(), start=1):
-        tell(f"{number} of {len(folders)}: {cell.needs}, {_views(cell)} views, {cell.reducer}")
-        report = _evaluate(wanted, cell, folder, machine, command, restart, observe)
-        if report is not None and not report.num_videos:
-            first = report.unreadable[0]
-            raise ValueError(
-                f"no video of {cell.data} can be read, such as {first['path']!r} "
-                f"({first['reason']}); are their paths right?"
-            )
+    passes = _passes(folders)
+    for number, together in enumerate(passes, start=1):
+        first, _ = together[0]
+        reducers = ", ".join(cell.reducer for cell, _ in together)
+        tell(f"pass {number} of {len(passes)}: {first.needs}, {_views(first)} views, {reducers}")
+        for report in _evaluate(wanted, together, machine, command, restart, observe):
+            _refuse_unreadable(report, first)
     if not machine.process.reports:
         return None
     runs = {key: read_run(folder) for key, (_, folder) in folders.items()}
@@ -220,6 +219,16 @@ def _folders(cells: Sequence[Cell], output: Path) -> dict[tuple[Any, ...], tuple
     }
 
 
+def _passes(
+    folders: Mapping[tuple[Any, ...], tuple[Cell, Path]],
+) -> list[list[tuple[Cell, Path]]]:
+    """The evaluations of one model on the same views, together."""
+    found: dict[tuple[Any, ...], list[tuple[Cell, Path]]] = {}
+    for cell, folder in folders.values():
+        found.setdefault(cell.series, []).append((cell, folder))
+    return list(found.values())
+
+
 def _options(cell: Cell) -> ViewOptions:
     return ViewOptions(protocol=cell.preset, segments=cell.segments)
 
@@ -242,31 +251,44 @@ def _samples(wanted: Wanted, cell: Cell, model: PreTrainedModel) -> Sequence[Sam
 
 def _evaluate(
     wanted: Wanted,
-    cell: Cell,
-    folder: Path,
+    together: Sequence[tuple[Cell, Path]],
     machine: Machine,
     command: str,
     restart: bool,
     observe: Callable[[Progress], object],
-) -> Report | None:
-    model = _model(wanted, cell)
-    return evaluate(
-        Classifier(
-            prune(model, cell.reducer),
-            protocol_for(model, _options(cell)),
-            batch_size=machine.batch_size,
-            device=machine.device,
-        ),
-        _samples(wanted, cell, model),
-        output=folder,
-        checkpoint=wanted.checkpoints[cell.needs],
-        data=str(wanted.data[cell.data]),
+) -> Iterable[Report]:
+    """Reducers of one model on the same views."""
+    first, _ = together[0]
+    model = _model(wanted, first)
+    reports = evaluate_each(
+        {
+            folder: Classifier(
+                prune(model, cell.reducer),
+                protocol_for(model, _options(cell)),
+                batch_size=machine.batch_size,
+                device=machine.device,
+            )
+            for cell, folder in together
+        },
+        _samples(wanted, first, model),
+        checkpoint=wanted.checkpoints[first.needs],
+        data=str(wanted.data[first.data]),
         command=command,
         workers=machine.workers,
         restart=restart,
         process=machine.process,
         observe=observe,
     )
+    return reports.values()
+
+
+def _refuse_unreadable(report: Report, cell: Cell) -> None:
+    if not report.num_videos:
+        first = report.unreadable[0]
+        raise ValueError(
+            f"no video of {cell.data} can be read, such as {first['path']!r} "
+            f"({first['reason']}); are their paths right?"
+        )
 
 
 def _rerun(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from vidprune.commands.evaluate import check_labels, evaluate, model_digest
+from vidprune.commands.evaluate import check_labels, evaluate_each, model_digest
 from vidprune.environment import environment, usable_cores
 from vidprune.inference import Classifier
 from vidprune.parallel import Process
@@ -136,14 +136,18 @@ class Job:
             "processes": self.machine.process.count,
         }
 
-    def evaluate(self, model: PreTrainedModel, name: str) -> Report | None:
-        """Its report on the validation videos, on the first process, by the code of `evaluate`;
-        the run's folder is `evaluations/name`."""
+    def evaluate(self, models: Mapping[str, PreTrainedModel]) -> tuple[Report, ...]:
+        """Their reports on the validation videos, on the first process, by the code of `evaluate`;
+        each run's folder is `evaluations/` and the model's name."""
         batch_size, device = self.recipe.schedule.batch_size, self.machine.device
-        return evaluate(
-            Classifier(model, self.protocol, batch_size=batch_size, device=device),
+        reports = evaluate_each(
+            {
+                self.output / EVALUATIONS / name: Classifier(
+                    model, self.protocol, batch_size=batch_size, device=device
+                )
+                for name, model in models.items()
+            },
             self.validation,
-            output=self.output / EVALUATIONS / name,
             checkpoint=str(self.output / MODEL),
             data=self.named.data,
             command=self.named.command,
@@ -152,17 +156,16 @@ class Job:
             restart=True,
             process=self.machine.process,
         )
+        return tuple(reports.values())
 
     def evaluate_finished(self, dense: PreTrainedModel) -> tuple[Report, ...]:
         """Its reports with each of the recipe's reducers."""
         if not self.validation:
             return ()
         reducers = [parse(text) for text in self.recipe.evaluated]
-        reports = [
-            self.evaluate(prune(dense, reducer), file_name(describe(reducer)))
-            for reducer in reducers
-        ]
-        return tuple(report for report in reports if report is not None)
+        return self.evaluate(
+            {file_name(describe(reducer)): prune(dense, reducer) for reducer in reducers}
+        )
 
     def trainer(self, observe: Callable[[Mapping[str, Any]], object]) -> VideoTrainer:
         """Transformers' Trainer with the reducer attached to the model."""
@@ -172,7 +175,7 @@ class Job:
         def measure(epoch: int) -> Mapping[str, float]:
             if epoch % recipe.evaluate_every and epoch < recipe.schedule.epochs:
                 return {}
-            report = self.evaluate(pruned, f"epoch-{epoch:04d}")
+            report = next(iter(self.evaluate({f"epoch-{epoch:04d}": pruned})), None)
             return {} if report is None or report.top1 is None else {"top1": report.top1}
 
         return VideoTrainer(
