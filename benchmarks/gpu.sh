@@ -8,7 +8,8 @@
 #     OUT=build/try benchmarks/gpu.sh rivals --device cpu --frames 4 --repeats 2
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
-# graph-large (compiled as one graph, r = 0 and 64), rivals (ViT-B, r = 64, every reducer), all.
+# graph-large (compiled as one graph, r = 0 and 64), rivals (ViT-B, r = 64, every reducer), selection
+# (ViT-L, r = 64, by Triton's kernels and by torch), all.
 # Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,10 +19,10 @@ if compgen -G "wheels/*.whl" >/dev/null; then
     export PYTHONPATH="$PWD/build/wheels:$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
 fi
 if [[ "${1:-}" == all ]]; then
-    for part in small base large huge rivals graph-base graph-large; do "$0" "$part" "${@:2}"; done
+    for part in small base large huge rivals selection graph-base graph-large; do "$0" "$part" "${@:2}"; done
     exit
 fi
-part="${1:?a part: small, base, large, huge, rivals, graph-base, graph-large, all}"
+part="${1:?a part: small, base, large, huge, rivals, selection, graph-base, graph-large, all}"
 # One record per batch size, of runs that take turns; what is there already is not done again.
 run() {
     for batch in 1 8 32; do
@@ -43,8 +44,11 @@ rivals)
     run --model vit_base_patch16_224 --reducer sta:r=64 \
         --against random random:fold=true sta:fold=true grid tome \
         tome:proportional_attention=true tome:mode=drop run-length vid-tldr "${@:2}" ;;
+selection)
+    run --model vit_large_patch16_224 --reducer sta:r=64 sta:r=64,backend=torch \
+        --no-alternatives --mode eager blocks graph "${@:2}" ;;
 *)
-    echo "gpu.sh: no part is called $part; choose small, base, large, huge, rivals, graph-base," \
-        "graph-large or all" >&2
+    echo "gpu.sh: no part is called $part; choose small, base, large, huge, rivals, selection," \
+        "graph-base, graph-large or all" >&2
     exit 2 ;;
 esac

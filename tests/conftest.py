@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# Before anything loads Triton: where there is no GPU, its kernels are tried in the interpreter.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A browser that asks nobody for anything; as root it has no sandbox.
 _QUIET = [

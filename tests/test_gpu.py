@@ -10,13 +10,16 @@ import torch
 
 import vidprune
 from comparator import assert_same_selection
+from reducers.triton_cases import CASES, check
 from tiny_videomae import clips, tiny_videomae
 from vidprune.inference import Classifier
 from vidprune.reducers.sta import select
+from vidprune.reducers.sta_backend import select_by_triton
 from vidprune.video import Protocol
 
 pytestmark = pytest.mark.gpu
 DEVICE = os.environ.get("VIDPRUNE_TEST_DEVICE", "cuda")
+on_cuda = pytest.mark.skipif(DEVICE.partition(":")[0] != "cuda", reason="kernels are for CUDA")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -38,6 +41,52 @@ def test_a_selection_is_that_of_float64_on_the_cpu(groups, drop, backward):
     options = {"groups": groups, "drop": drop, "backward": backward}
     found = select(tokens.to(DEVICE), keys.to(DEVICE), **options).cpu()
     assert_same_selection(found, tokens, keys, **options)
+
+
+@on_cuda
+@pytest.mark.parametrize("score", ["both", "temporal", "semantic"])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_keep_what_the_specification_keeps(name, backward, score):
+    check(CASES[name], DEVICE, backward=backward, score=score)
+
+
+@on_cuda
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_kernels_select_unless_told_otherwise(dtype, monkeypatch):
+    taken = []
+
+    def seen(*arguments):
+        taken.append(arguments)
+        return select_by_triton(*arguments)
+
+    monkeypatch.setattr("vidprune.reducers.sta.select_by_triton", seen)
+    pixels = clips(2).to(DEVICE, dtype)
+    for backend, times in (("torch", 0), ("auto", 3), ("triton", 6)):
+        pruned = vidprune.prune(tiny_videomae().to(DEVICE, dtype), f"sta:r=5,backend={backend}")
+        with torch.inference_mode():
+            assert pruned(pixels).logits.isfinite().all()
+        assert len(taken) == times
+
+
+@on_cuda
+def test_kernels_keep_what_torch_keeps_stage_by_stage():
+    """Of one forward, with what entered each stage."""
+    entered = []
+
+    class Watched(vidprune.STA):
+        def choose(self, tokens, signals, layout, stage):
+            kept = super().choose(tokens, signals, layout, stage)
+            entered.append((kept.cpu(), tokens.float().cpu(), signals.keys.float().cpu(), stage))
+            return kept
+
+    pruned = vidprune.prune(tiny_videomae().to(DEVICE, torch.bfloat16), Watched(r=5))
+    with torch.inference_mode():
+        pruned(clips(2).to(DEVICE, torch.bfloat16))
+    assert len(entered) == 3
+    for kept, tokens, keys, stage in entered:
+        rule = {"groups": stage.groups, "drop": stage.drop, "backward": stage.index % 2 == 1}
+        assert_same_selection(kept, tokens, keys, **rule)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -19,6 +19,7 @@ from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.dropping import Dropping
 from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import Stage
+from vidprune.reducers.sta_backend import BACKENDS, Backend, select_by_triton, takes_triton
 
 FIRST_GROUPS = ("bipartite", "grid", "random")
 SCORES = ("both", "temporal", "semantic")
@@ -247,7 +248,8 @@ class STA(Dropping):
     None alternates F, B, F. `similarity`: what likeness is taken from: the block's head-mean
     key, query or value, or the block's output (the paper's "FFN", as we read it). `score`: both
     factors, the temporal or the semantic alone. `first_group`: how the group visited first is
-    thinned; "grid" and "random" draw per clip, from `seed`.
+    thinned; "grid" and "random" draw per clip, from `seed`. `backend`: which code selects, torch or
+    Triton's kernels; "auto" takes these on CUDA wherever they can (see `sta_backend`).
 
     >>> STA(r=64).plan(depth=12, grid=TokenGrid(frames=8, rows=14, columns=14))[0].kept
     1056
@@ -258,6 +260,7 @@ class STA(Dropping):
     score: Score = "both"
     first_group: Literal["bipartite", "grid", "random"] = "bipartite"
     seed: int = 0
+    backend: Backend = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -266,6 +269,7 @@ class STA(Dropping):
             ("similarity", SIMILARITIES),
             ("score", SCORES),
             ("first_group", FIRST_GROUPS),
+            ("backend", BACKENDS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -295,13 +299,28 @@ class STA(Dropping):
 
     def choose(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Tensor:
         """Keep `stage.kept` of tokens (B, N, C). See Note [order of kept tokens]."""
-        return select(tokens, self._similar(tokens, signals), **self._rule(layout, stage))
+        similar = self._similar(tokens, signals)
+        if stage.drop and takes_triton(self.backend, tokens, similar, stage):
+            return self._by_triton(tokens, similar, layout, stage)
+        return select(tokens, similar, **self._rule(layout, stage))
 
     def scores(
         self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage
     ) -> dict[str, Tensor]:
         """Redundancy, importance and score of tokens (B, N, C), each (B, N); see `scores`."""
         return scores(tokens, self._similar(tokens, signals), **self._rule(layout, stage))
+
+    def _by_triton(self, tokens: Tensor, similar: Tensor, layout: Layout, stage: Stage) -> Tensor:
+        """The same, with what is drawn for the group visited first in its place."""
+        backward = self._backward(stage)
+        keep = select_by_triton(tokens, similar, stage.groups, stage.drop, backward, self.score)
+        drawn = self._first_kept(layout, stage, backward)
+        if drawn is None:
+            return keep
+        start = (stage.groups - 1) * stage.group_size if backward else 0
+        first, rest = drawn + start, keep.unflatten(1, (stage.groups, -1))
+        rest = rest[:, :-1].flatten(1) if backward else rest[:, 1:].flatten(1)
+        return torch.cat([rest, first] if backward else [first, rest], 1)
 
     def _similar(self, tokens: Tensor, signals: Signals) -> Tensor:
         """What likeness is taken from, (B, N, d)."""

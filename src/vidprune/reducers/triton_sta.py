@@ -1,0 +1,246 @@
+"""STA's selection as three launches of Triton kernels for a whole batch; `sta.select` specifies it.
+
+# Note [selection on a GPU]
+In torch a stage is a scan over frames of a dozen small operations each, and launching them takes
+longer than the arithmetic. But which tokens a frame keeps changes only the weights of the next
+frame's sum. How a frame's tokens share each token of the frame before (`transition`) depends on
+keys alone: `_transitions` computes that for all clips, frames and columns at once. What is left to
+do in turn, a sum and a ranking per frame, `_scan` does in one program per clip. `_activations`
+reads each token once. Products are in float32, or in three parts of tensor cores' TF32, which is as
+exact; ranks are counted on integers that order as their floats do, so that every place is taken
+once whatever the scores are, and equal ones stand in the order of their positions, as in a stable
+sort.
+"""
+
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_ROWS = 32
+_ACTIVATION_ROWS = 4
+
+
+@triton.jit
+def _unit(rows, wanted, base, width, WIDTH: tl.constexpr):
+    """Rows of `base` scaled to length 1, (R, WIDTH) float32; a zero row stays zero."""
+    columns = tl.arange(0, WIDTH)
+    inside = wanted[:, None] & (columns < width)[None, :]
+    places = base + rows[:, None] * width + columns[None, :]
+    values = tl.load(places, mask=inside, other=0.0).to(tl.float32)
+    norm = tl.sqrt(tl.sum(values * values, 1))
+    return values / tl.where(norm > 0, norm, 1.0)[:, None]
+
+
+@triton.jit
+def _activations(
+    tokens,
+    activation,
+    count,
+    channels,
+    ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """Sums of absolute channel values of so many rows."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, CHANNELS)
+    total = tl.zeros((ROWS,), tl.float32)
+    for start in range(0, channels, CHANNELS):
+        inside = (rows < count)[:, None] & (start + columns < channels)[None, :]
+        places = tokens + rows[:, None] * channels + start + columns[None, :]
+        total += tl.sum(tl.abs(tl.load(places, mask=inside, other=0.0).to(tl.float32)), 1)
+    tl.store(activation + rows, total, mask=rows < count)
+
+
+@triton.jit
+def _transitions(
+    keys,
+    best,
+    shares,
+    size,
+    width,
+    groups,
+    BACKWARD: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Of one clip and step some columns: how the group visited then shares each token of the group
+    before; of the first group, how like each source is to its best destination."""
+    clip = tl.program_id(0).to(tl.int64)
+    step = tl.program_id(1)
+    mine = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    group = groups - 1 - step if BACKWARD else step
+    base = keys + (clip * groups + group) * size * width
+    if step == 0:
+        sources = 2 * mine
+        source_keys = _unit(sources, sources < size, base, width, WIDTH)
+        nearest = tl.full((ROWS,), float("-inf"), tl.float32)
+        for start in range(0, size // 2, ROWS):
+            others = 2 * (start + tl.arange(0, ROWS)) + 1
+            other_keys = _unit(others, others < size, base, width, WIDTH)
+            likeness = tl.dot(source_keys, tl.trans(other_keys), input_precision=PRECISION)
+            likeness = tl.where((others < size)[None, :], likeness, float("-inf"))
+            nearest = tl.maximum(nearest, tl.max(likeness, 1))
+        tl.store(best + clip * size + sources, nearest, mask=sources < size)
+    else:
+        before = base + (size * width if BACKWARD else -size * width)
+        before_keys = tl.trans(_unit(mine, mine < size, before, width, WIDTH))
+        total = tl.zeros((ROWS,), tl.float32)
+        # Cosines are small: nothing overflows without their maximum taken off.
+        for start in range(0, size, ROWS):
+            rows = start + tl.arange(0, ROWS)
+            own_keys = _unit(rows, rows < size, base, width, WIDTH)
+            powers = tl.exp(tl.dot(own_keys, before_keys, input_precision=PRECISION))
+            total += tl.sum(tl.where((rows < size)[:, None], powers, 0.0), 0)
+        table = shares + (clip * (groups - 1) + step - 1) * size * size
+        for start in range(0, size, ROWS):
+            rows = start + tl.arange(0, ROWS)
+            own_keys = _unit(rows, rows < size, base, width, WIDTH)
+            powers = tl.exp(tl.dot(own_keys, before_keys, input_precision=PRECISION))
+            places = table + rows[:, None] * size + mine[None, :]
+            inside = (rows < size)[:, None] & (mine < size)[None, :]
+            tl.store(places, powers / total[None, :], mask=inside)
+
+
+@triton.jit
+def _in_order(scores):
+    """Integers that order as the scores do, with -0 as 0 and what is no number last."""
+    scores = tl.where(scores == scores, scores + 0.0, float("nan"))
+    bits = scores.to(tl.int32, bitcast=True)
+    bits = tl.where(scores == scores, bits, 0x7FFFFFFF)
+    return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+@triton.jit
+def _scan(
+    activation,
+    best,
+    shares,
+    kept,
+    weights,
+    order,
+    size,
+    stay,
+    groups,
+    BACKWARD: tl.constexpr,
+    SCORE: tl.constexpr,
+    SIZE: tl.constexpr,
+    PART: tl.constexpr,
+):
+    """Visit the groups of one clip in turn: scores, ranks, and who stays. `weights` and `order`
+    are where a program's threads see each other's values."""
+    clip = tl.program_id(0).to(tl.int64)
+    tokens = tl.arange(0, SIZE)
+    inside = tokens < size
+    weights += clip * size
+    order += clip * size
+    # The group visited second sees every token of the first, dropped ones included, at weight 1.
+    weight = tl.where(inside, 1.0, 0.0)
+    for step in range(0, groups):
+        group = groups - 1 - step if BACKWARD else step
+        redundancy = tl.zeros((SIZE,), tl.float32)
+        if step == 0:
+            # Destinations first, in order, then the sources by how redundant they are.
+            nearest = tl.load(best + clip * size + tokens, mask=inside & (tokens % 2 == 0), other=0)
+            rank_of = tl.where(tokens % 2 == 1, -0x7FFFFFFF + tokens, _in_order(nearest))
+        else:
+            active = tl.load(activation + (clip * groups + group) * size + tokens, mask=inside)
+            low = tl.min(tl.where(inside, active, float("inf")), 0)
+            span = tl.max(tl.where(inside, active, float("-inf")), 0) - low
+            importance = (active - low) / tl.where(span > 0, span, 1.0)
+            if SCORE != "semantic":
+                tl.store(weights + tokens, weight, mask=inside)
+                tl.debug_barrier()
+                table = shares + (clip * (groups - 1) + step - 1) * size * size
+                for start in range(0, size, PART):
+                    others = start + tl.arange(0, PART)
+                    counted = tl.load(weights + others, mask=others < size, other=0.0)
+                    places = table + tokens[:, None] * size + others[None, :]
+                    there = inside[:, None] & (others < size)[None, :]
+                    share = tl.load(places, mask=there, other=0.0)
+                    redundancy += tl.sum(share * counted[None, :], 1)
+            if SCORE == "both":
+                rank_of = _in_order(redundancy * (1 - importance))
+            elif SCORE == "temporal":
+                rank_of = _in_order(redundancy)
+            else:
+                rank_of = _in_order(1 - importance)
+        tl.store(order + tokens, rank_of, mask=inside)
+        tl.debug_barrier()
+        rank = tl.zeros((SIZE,), tl.int32)
+        for start in range(0, size, PART):
+            others = start + tl.arange(0, PART)
+            theirs = tl.load(order + others, mask=others < size, other=0)
+            ahead = theirs[None, :] < rank_of[:, None]
+            alike = (theirs[None, :] == rank_of[:, None]) & (others[None, :] < tokens[:, None])
+            counts = (ahead | alike) & (others < size)[None, :]
+            rank += tl.sum(counts.to(tl.int32), 1)
+        stays = inside & (rank < stay)
+        place = kept + (clip * groups + group) * stay + rank
+        tl.store(place, (group * size + tokens).to(tl.int64), mask=stays)
+        if SCORE != "semantic" and step > 0:
+            weight = tl.where(stays, redundancy, 0.0)
+            weight = weight / tl.sum(weight, 0)
+        # Before anybody writes again what others may still read.
+        tl.debug_barrier()
+
+
+def select(
+    tokens: Tensor, keys: Tensor, *, groups: int, drop: int, backward: bool, score: str
+) -> Tensor:
+    """As `sta.select`, on a GPU (or anywhere in Triton's interpreter): (B, groups * (L / groups -
+    drop)) int64.
+
+    Groups and keys are no larger than `sta_backend` lets through.
+    """
+    tokens, keys = tokens.contiguous(), keys.contiguous()
+    batch, length, channels = tokens.shape
+    size, width = length // groups, keys.shape[-1]
+    activation = tokens.new_empty(batch, length, dtype=torch.float32)
+    _activations[(triton.cdiv(batch * length, _ACTIVATION_ROWS),)](
+        tokens, activation, batch * length, channels, ROWS=_ACTIVATION_ROWS, CHANNELS=512
+    )
+    # Semantic scores need of keys what the first group needs.
+    steps = 1 if score == "semantic" else groups
+    best = activation.new_empty(batch, size)
+    shares = activation.new_empty(batch, steps - 1, size, size)
+    _transitions[(batch, steps, triton.cdiv(size, _ROWS))](
+        keys,
+        best,
+        shares,
+        size,
+        width,
+        groups,
+        BACKWARD=backward,
+        ROWS=_ROWS,
+        WIDTH=max(16, triton.next_power_of_2(width)),
+        PRECISION=_precision(tokens.device),
+    )
+    kept = torch.empty(batch, groups * (size - drop), dtype=torch.int64, device=tokens.device)
+    whole = triton.next_power_of_2(size)
+    _scan[(batch,)](
+        activation,
+        best,
+        shares,
+        kept,
+        torch.empty_like(best),
+        torch.empty_like(best, dtype=torch.int32),
+        size,
+        size - drop,
+        groups,
+        BACKWARD=backward,
+        SCORE=score,
+        SIZE=whole,
+        PART=16 if whole <= 1024 else 8,
+        num_warps=8,
+    )
+    return kept
+
+
+def _precision(device: torch.device) -> str:
+    """Of products: tensor cores in three parts where there are any for float32."""
+    ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "tf32x3" if ampere and torch.version.hip is None else "ieee"

@@ -1,0 +1,274 @@
+"""STA's kernels in Triton's interpreter: they keep what torch keeps. On a GPU see `test_gpu`."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from reducers.test_sta import GOLDEN, golden_cases, options_of
+from reducers.triton_cases import CASES, Case, check
+from tiny_videomae import clips, tiny_videomae
+from vidprune import STA, prune
+from vidprune.layout import TokenGrid
+from vidprune.reducers import sta_backend
+from vidprune.reducers.schedule import Stage
+from vidprune.reducers.spec import describe, parse
+from vidprune.reducers.sta import select
+from vidprune.reducers.sta_backend import select_by_triton, takes_triton
+
+SCORES = ("both", "temporal", "semantic")
+interpreted = pytest.mark.skipif(
+    not sta_backend._INSTALLED or torch.cuda.is_available(),
+    reason="needs triton, and no GPU: there the kernels themselves are tried (make test-gpu)",
+)
+
+
+def by_both(tokens: Tensor, keys: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    options = {"backward": False, "score": "both"} | options
+    return select_by_triton(tokens, keys, **options), select(tokens, keys, **options)
+
+
+@interpreted
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_keep_what_the_specification_keeps(name: str, backward: bool, score: str) -> None:
+    check(CASES[name], "cpu", backward=backward, score=score)
+
+
+@interpreted
+@settings(max_examples=25, deadline=None)
+@given(
+    groups=st.integers(1, 5),
+    size=st.integers(2, 70),
+    gone=st.floats(0, 0.99),
+    width=st.integers(1, 40),
+    backward=st.booleans(),
+)
+def test_any_shape(groups: int, size: int, gone: float, width: int, backward: bool) -> None:
+    drop = min(size - 1, max(1, int(gone * size)))
+    case = Case(groups=groups, size=size, drop=drop, clips=1, channels=3, width=width)
+    check(case, "cpu", backward=backward, score="both")
+
+
+@interpreted
+def test_they_keep_what_the_release_keeps(shared: Callable[[str], Any]) -> None:
+    same = []
+    for case, tokens, keys, kept in golden_cases(shared(GOLDEN)):
+        options = options_of(case)
+        found = select_by_triton(
+            tokens.float(),
+            keys.float(),
+            options["groups"],
+            options["drop"],
+            options["backward"],
+            "both",
+        )
+        same.append((found == kept).double().mean().item())
+    assert same
+    # Near ties may fall otherwise; the comparator judges them in the other tests.
+    assert min(same) > 0.98
+
+
+@interpreted
+@pytest.mark.parametrize("score", SCORES)
+def test_equal_tokens_stay_in_the_order_of_their_positions(score: str) -> None:
+    tokens, keys = torch.ones(2, 3 * 41, 5), torch.ones(2, 3 * 41, 4)
+    found, wanted = by_both(tokens, keys, groups=3, drop=17, score=score)
+    assert torch.equal(found, wanted)
+
+
+@interpreted
+@pytest.mark.parametrize("broken", [0.0, float("nan"), float("inf"), -0.0])
+def test_whatever_scores_are_every_place_is_taken_once(broken: float) -> None:
+    tokens, keys = Case(groups=3, size=20, drop=6).draw()
+    tokens[0, 25], keys[0, 3], keys[0, 30:33] = broken, broken, broken
+    found, wanted = by_both(tokens, keys, groups=3, drop=6)
+    for row in found.tolist():
+        assert len(set(row)) == 3 * 14
+        assert all(0 <= place < 60 for place in row)
+    # The other clip has nothing to do with it.
+    assert torch.equal(found[1], wanted[1])
+    if broken == 0:
+        assert torch.equal(found, wanted)
+
+
+@interpreted
+def test_tokens_and_keys_may_be_views() -> None:
+    tokens, keys = Case(groups=3, size=20, drop=6).draw()
+    wide = torch.zeros(2, 60, 9)
+    wide[..., ::2] = tokens
+    found, wanted = by_both(wide[..., ::2], keys.mT.contiguous().mT, groups=3, drop=6)
+    assert torch.equal(found, wanted)
+
+
+@interpreted
+def test_a_clip_does_not_depend_on_its_neighbours() -> None:
+    tokens, keys = Case(groups=3, size=20, drop=6, clips=4).draw()
+    order = torch.tensor([2, 0, 3, 1])
+    found = select_by_triton(tokens, keys, 3, 6, True, "both")
+    assert torch.equal(
+        found[order], select_by_triton(tokens[order], keys[order], 3, 6, True, "both")
+    )
+
+
+# In a model.
+
+
+@interpreted
+@pytest.mark.parametrize(
+    "options",
+    [
+        "r=3",
+        "r=3,order=BFB",
+        "r=4,first_group=grid,seed=2",
+        "r=1,first_group=random,order=BBB,schedule=increasing",
+        "r=3,score=semantic",
+        "r=3,similarity=output,score=temporal",
+        "schedule=2/0/5",
+        "r=3,fold=true",
+    ],
+)
+@torch.no_grad()
+def test_a_model_keeps_the_same_tokens(options: str) -> None:
+    model = tiny_videomae()
+    pixels, keys = clips(2), torch.arange(2)
+    traces = [
+        prune(model, f"sta:{options},backend={backend}")(
+            pixels, clip_keys=keys, return_trace=True
+        ).trace
+        for backend in ("torch", "triton")
+    ]
+    assert all(map(torch.equal, traces[0].kept, traces[1].kept))
+
+
+@interpreted
+@torch.no_grad()
+def test_a_compiled_model_calls_them() -> None:
+    model = prune(tiny_videomae(), "sta:r=3,backend=triton")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    pixels = clips(1)
+    assert torch.equal(compiled(pixels).logits, model(pixels).logits)
+
+
+@interpreted
+def test_compilers_see_one_operation_that_tells_its_shape() -> None:
+    tokens, keys = Case(groups=2, size=6, drop=2).draw()
+    torch.library.opcheck(select_by_triton, (tokens, keys, 2, 2, False, "both"))
+
+
+# Which code selects.
+
+
+def stage(size: int = 8, **changes: Any) -> Stage:
+    return Stage(index=0, block=0, groups=2, entering=2 * size, drop=1, **changes)
+
+
+def test_auto_leaves_a_cpu_to_torch() -> None:
+    tokens, keys = torch.zeros(1, 16, 4), torch.zeros(1, 16, 4)
+    assert not takes_triton("auto", tokens, keys, stage())
+    assert not takes_triton("torch", tokens, keys, stage())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "wide", "where", "says"),
+    [
+        (torch.zeros(1, 16, 4, dtype=torch.float64), 4, stage(), "in float64"),
+        (torch.zeros(1, 16, 4), 300, stage(), "300 channels, more than 256"),
+        (torch.zeros(1, 5000, 4), 4, stage(2500), "a group holds 2500 tokens, more than 2048"),
+    ],
+)
+def test_what_kernels_cannot_do_is_said(
+    tokens: Tensor, wide: int, where: Stage, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sta_backend, "_INSTALLED", True)
+    monkeypatch.setattr(sta_backend, "_INTERPRETED", True)
+    keys = torch.zeros(*tokens.shape[:2], wide)
+    with pytest.raises(ValueError, match=rf"backend='triton' cannot select here: .*{says}"):
+        takes_triton("triton", tokens, keys, where)
+    assert not takes_triton("auto", tokens, keys, where)
+
+
+def test_without_a_gpu_or_triton_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = torch.zeros(1, 16, 4)
+    monkeypatch.setattr(sta_backend, "_INSTALLED", True)
+    monkeypatch.setattr(sta_backend, "_INTERPRETED", False)
+    with pytest.raises(ValueError, match="of the kind cpu, not cuda; choose auto"):
+        takes_triton("triton", tokens, tokens, stage())
+    monkeypatch.setattr(sta_backend, "_INSTALLED", False)
+    with pytest.raises(ValueError, match="triton is not installed"):
+        takes_triton("triton", tokens, tokens, stage())
+
+
+def test_quotas_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sta_backend, "_INSTALLED", True)
+    monkeypatch.setattr(sta_backend, "_INTERPRETED", True)
+    tokens = torch.zeros(1, 16, 4)
+    quotas: Any = object()
+    with pytest.raises(ValueError, match="quotas of their cells"):
+        takes_triton("triton", tokens, tokens, stage(quotas=quotas))
+
+
+def test_a_backend_is_an_option_like_others() -> None:
+    assert parse("sta:r=3,backend=torch") == STA(r=3, backend="torch")
+    assert describe(STA(r=3)) == "sta:r=3"
+    with pytest.raises(ValueError, match="backend='cuda' is not known; choose one of auto, torch"):
+        STA(r=3, backend="cuda")  # type: ignore[arg-type]
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from vidprune.reducers import triton_sta as module
+
+def compiled(kernel, types, constants, **options):
+    source = ASTSource(
+        fn=kernel, signature=types | dict.fromkeys(constants, "constexpr"), constexprs=constants
+    )
+    for capability in (80, 90):
+        found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        assert found.asm["cubin"] and ".local" not in found.asm["ptx"]
+        assert found.metadata.shared <= 48 * 1024
+
+sizes = {"size": "i32", "groups": "i32"}
+for dtype in ("*fp32", "*bf16"):
+    compiled(
+        module._activations,
+        {"tokens": dtype, "activation": "*fp32", "count": "i32", "channels": "i32"},
+        {"ROWS": 4, "CHANNELS": 512},
+    )
+    compiled(
+        module._transitions,
+        {"keys": dtype, "best": "*fp32", "shares": "*fp32", "width": "i32"} | sizes,
+        {"BACKWARD": True, "ROWS": 32, "WIDTH": 64, "PRECISION": "tf32x3"},
+    )
+for score in ("both", "semantic"):
+    for whole, part in ((256, 16), (2048, 8)):
+        compiled(
+            module._scan,
+            {"activation": "*fp32", "best": "*fp32", "shares": "*fp32", "kept": "*i64",
+             "weights": "*fp32", "order": "*i32", "stay": "i32"} | sizes,
+            {"BACKWARD": False, "SCORE": score, "SIZE": whole, "PART": part},
+            num_warps=8,
+        )
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sta_backend._INSTALLED, reason="triton is not installed")
+def test_kernels_compile_for_gpus_that_are_not_here() -> None:
+    """To machine code without spilling registers, in shared memory that every GPU has."""
+    environment = {"PATH": "/usr/bin:/bin", "TRITON_INTERPRET": "0"}
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment)
+
+
+def test_planning_asks_for_no_device() -> None:
+    stages = STA(r=64, backend="triton").plan(12, TokenGrid(frames=8, rows=14, columns=14))
+    assert [each.kept for each in stages] == [1056, 800, 672]
