@@ -45,7 +45,7 @@ rivals)
         --against random random:fold=true sta:fold=true grid tome \
         tome:proportional_attention=true tome:mode=drop run-length vid-tldr "${@:2}" ;;
 selection)
-    run --model vit_large_patch16_224 --reducer sta:r=64 sta:r=64,backend=torch \
+    run --model vit_large_patch16_224 --reducer sta:r=64 sta:r=64,backend=torch --against random random:fold=true \
         --no-alternatives --mode eager blocks graph "${@:2}" ;;
 *)
     echo "gpu.sh: no part is called $part; choose small, base, large, huge, rivals, selection," \
