@@ -1,6 +1,7 @@
 """Tables of curves: a row for every method, a column for every cost."""
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from operator import attrgetter
@@ -11,31 +12,90 @@ from vidprune.intervals import Interval
 from vidprune.report import hardware
 from vidprune.tradeoff import Point, TradeOff
 
+Measure = Callable[[Point], Interval | None]
+
 # A point belongs to the column that it is nearest to.
 COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
 _NEAR = 0.02
+# What r costs, of a model with J-HMDB's grid and width.
+AMOUNTS = {16: 0.8464, 32: 0.6972, 48: 0.5645, 64: 0.4485, 80: 0.3491, 96: 0.2663}
+# Clips of a video that were tried.
+SEGMENTS = (1, 2, 4)
 
 
 def curve_record(name: str) -> TradeOff:
     return TradeOff.from_json((RESULTS / "curves" / name / "curves.json").read_text("utf-8"))
 
 
-def curves(record: str, measure: Callable[[Point], Interval | None], form: str) -> str:
+def curves(record: str, measure: Measure, form: str) -> str:
     """Of one record, what every method has of a measure at every cost, with its interval."""
     found = curve_record(record)
-    return "\n".join([*_grid(found.points[1:], measure, form), "", _said(found), ""])
+    heads = {share: f"{share:.0%}" for share in COLUMNS}
+    return "\n".join([*_grid(found.points[1:], measure, form, heads), "", _said(found), ""])
+
+
+def amounts(measure: Measure, form: str) -> str:
+    """The same at the costs of so many r."""
+    found = curve_record("amounts")
+    heads = {share: f"r = {r}, {share:.0%}" for r, share in AMOUNTS.items()}
+    return "\n".join([*_grid(found.points[1:], measure, form, heads), "", _said(found), ""])
+
+
+def actors(record: str) -> str:
+    """The share of the actors that stays at every cost, in per cent."""
+    found = json.loads((RESULTS / "curves" / record / "actors.json").read_text("utf-8"))
+    shares = {row["setting"]: Interval(**row["actors"]) for row in found["rows"]}
+    said = (
+        f"{found['rows'][0]['videos']} videos, one view of each; "
+        f"{hardware(found['environment'])}, {found['date'][:10]}: `{found['command']}`. In "
+        "brackets: 95 %, percentile bootstrap over videos."
+    )
+    heads = {share: f"{share:.0%}" for share in COLUMNS}
+    points = curve_record(record).points[1:]
+    lines = _grid(points, lambda point: shares.get(point.setting), ".1f", heads)
+    return "\n".join([*lines, "", said, ""])
+
+
+def choices() -> str:
+    """What STA can be made of, at one cost, a row for each."""
+    found = curve_record("choices")
+    lines = [
+        "| | dense cost | change of top-1 | over random | KL, nats | class of dense, % |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for point in found.points[1:]:
+        cells = [_cell(measure(point), form) for measure, form in map(_measure, _MEASURES)]
+        change, over, agreement, kl = cells
+        share = f"{point.share:.1%}"
+        lines.append(_line(_shown(point.method), (share, change, over, kl, agreement)))
+    return "\n".join([*lines, "", _said(found), ""])
+
+
+def views() -> str:
+    """The same on one to four clips of a video, at the cost of r = 64."""
+    lines = [
+        "| clips of a video | dense GMACs | dense top-1, % | `random` | `sta:r=64` | STA over random |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    records = {segments: curve_record(f"views-{segments}") for segments in SEGMENTS}
+    for segments, found in records.items():
+        dense, random, sta = found.points
+        cells = [f"{dense.gmacs_per_video:.1f}", _cell(dense.top1, ".1f")]
+        cells += [_cell(point.change_points, "+.1f") for point in (random, sta)]
+        lines.append(_line(str(segments), [*cells, _cell(sta.over_random_points, "+.1f")]))
+    return "\n".join([*lines, "", _said(records[SEGMENTS[-1]]), ""])
 
 
 def _grid(
-    points: Sequence[Point], measure: Callable[[Point], Interval | None], form: str
+    points: Sequence[Point], measure: Measure, form: str, heads: Mapping[float, str]
 ) -> list[str]:
-    """Methods down, costs across, as far as there is anything."""
+    """Methods down, costs across, as far as there is anything; `heads` name the columns."""
     methods = dict.fromkeys(point.method for point in points)
-    rows = {method: _cells(points, method, measure, form) for method in methods}
+    rows = {method: _cells(points, method, measure, form, tuple(heads)) for method in methods}
     rows = {method: cells for method, cells in rows.items() if any(cells)}
     filled = [any(column) for column in zip(*rows.values(), strict=True)]
     return [
-        _line("", compress([f"{share:.0%}" for share in COLUMNS], filled)),
+        _line("", compress(heads.values(), filled)),
         f"|---|{'--:|' * sum(filled)}",
         *(_line(_shown(method), compress(cells, filled)) for method, cells in rows.items()),
     ]
@@ -46,20 +106,21 @@ def _line(name: str, cells: Iterable[str]) -> str:
 
 
 def _cells(
-    points: Sequence[Point], method: str, measure: Callable[[Point], Interval | None], form: str
+    points: Sequence[Point], method: str, measure: Measure, form: str, columns: Sequence[float]
 ) -> list[str]:
     cells = []
-    for share in COLUMNS:
+    for share in columns:
         owned = [p for p in points if p.method == method and measure(p) is not None]
         nearest = min(owned, key=lambda p: abs(p.share - share), default=None)
         near = nearest is not None and abs(nearest.share - share) <= _NEAR
-        best = near and min(COLUMNS, key=lambda column: abs(column - nearest.share)) == share
+        best = near and min(columns, key=lambda column: abs(column - nearest.share)) == share
         cells.append(_cell(measure(nearest), form) if best else "")
     return cells
 
 
 def _cell(value: Interval | None, form: str) -> str:
-    assert value is not None, "points without one were left out"
+    if value is None:
+        return ""
     if value.low is None or value.high is None:
         return f"{value.value:{form}}"
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
@@ -88,13 +149,32 @@ _MEASURES = {
     "agreement": ("agreement", ".1f"),
     "kl": ("kl_nats", ".3f"),
 }
+
+
+def _measure(name: str) -> tuple[Measure, str]:
+    attribute, form = _MEASURES[name]
+    return attrgetter(attribute), form
+
+
 # What is shown of each record; those with every measure are drawn, too.
-_SHOWN = {"generated": tuple(_MEASURES), "generated-low": ("change", "over-random", "kl")}
+_SHOWN = {
+    "generated": tuple(_MEASURES),
+    "generated-low": ("change", "over-random", "kl"),
+    "jhmdb": tuple(_MEASURES),
+    "jhmdb-low": ("change", "over-random", "kl"),
+}
 CURVES = tuple(name for name, shown in _SHOWN.items() if len(shown) == len(_MEASURES))
 TABLES = {
-    f"curves-{name}-{measure}": partial(
-        curves, name, attrgetter(_MEASURES[measure][0]), _MEASURES[measure][1]
-    )
-    for name, shown in _SHOWN.items()
-    for measure in shown
+    **{
+        f"curves-{name}-{measure}": partial(curves, name, *_measure(measure))
+        for name, shown in _SHOWN.items()
+        for measure in shown
+    },
+    **{
+        f"curves-amounts-{measure}": partial(amounts, *_measure(measure))
+        for measure in ("change", "over-random", "kl")
+    },
+    "curves-jhmdb-actors": partial(actors, "jhmdb"),
+    "curves-choices": choices,
+    "curves-views": views,
 }

@@ -52,7 +52,7 @@ jhmdb-low)
 amounts)
     # The costs of r = 16, 32, 48, 64, 80, 96.
     curves amounts "${splits[@]}" --no-alternatives --at 0.8464 0.6972 0.5645 0.4485 0.3491 0.2663 \
-        --reducer sta "${folded[@]}" ;;
+        --reducer sta ;;
 choices)
     # The cost of r = 64.
     curves choices "${splits[@]}" --no-alternatives --at 0.4485 --reducer sta \
@@ -60,9 +60,10 @@ choices)
         sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4} \
         sta:blocks={0/2/4,2/5/9} ;;
 views)
+    # The cost of r = 64.
     for segments in 1 2 4; do
         curves "views-$segments" "${models[@]}" --crops 1 --segments "$segments" --no-alternatives \
-            --at 0.5645 0.4485 0.3491 --reducer sta
+            --at 0.4485 --reducer sta
     done ;;
 *)
     echo "curves.sh: no part is called $part" >&2
