@@ -74,7 +74,7 @@ def choices() -> str:
 def views() -> str:
     """The same on one to four clips of a video, at the cost of r = 64."""
     lines = [
-        "| clips of a video | dense GMACs | dense top-1, % | `random` | `sta:r=64` | STA over random |",
+        "| clips | dense GMACs | dense top-1, % | `random` | `sta:r=64` | STA over random |",
         "|--:|--:|--:|--:|--:|--:|",
     ]
     records = {segments: curve_record(f"views-{segments}") for segments in SEGMENTS}
