@@ -5,7 +5,7 @@
 #     benchmarks/curves.sh PART [OPTION of vidprune curves ...]
 #
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
-# 30 %. jhmdb: the same of the models that benchmarks/jhmdb.sh trains, on the test lists of the three
+# 30 %. jhmdb: about the same of the models that benchmarks/jhmdb.sh trains, on the test lists of the three
 # splits in ../shared/jhmdb or $JHMDB. generated-low, jhmdb-low: 20 and 15 %, which take earlier stages.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
@@ -45,7 +45,8 @@ generated)
 generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 jhmdb)
-    curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model "${down_to_30[@]}" \
+    curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model \
+        --at 0.9 0.75 0.5 0.4 0.3 \
         --reducer "${methods[@]}" ;;
 jhmdb-low)
     curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
