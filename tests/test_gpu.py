@@ -89,6 +89,26 @@ def test_kernels_keep_what_torch_keeps_stage_by_stage():
         assert_same_selection(kept, tokens, keys, **rule)
 
 
+@on_cuda
+def test_kernels_run_on_a_device_that_is_not_the_current_one():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    with torch.cuda.device(0):
+        check(CASES["odd and prime"], "cuda:1", backward=False, score="both")
+
+
+@on_cuda
+def test_kernels_are_captured_in_a_cuda_graph():
+    torch._dynamo.reset()
+    pruned = vidprune.prune(tiny_videomae().to(DEVICE), "sta:r=5,backend=triton")
+    compiled = torch.compile(pruned, fullgraph=True, mode="reduce-overhead")
+    with torch.inference_mode():
+        for seed in range(4):
+            pixels = clips(2, seed=seed).to(DEVICE)
+            wanted = pruned(pixels).logits
+            assert torch.allclose(compiled(pixels).logits, wanted, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_pruned_forward_is_that_of_the_cpu(dtype):
     model = tiny_videomae()

@@ -128,16 +128,21 @@ def classify_with_each(
     Videos are decoded once for all of them, and all are given the same batches. Raises ValueError
     where they do not share one protocol and one batch size.
     """
-    first = classifiers[0]
+    check_alike(classifiers)
+    for batch in _batches(requests, classifiers[0], workers):
+        yield from zip(*(classifier._outcomes(batch) for classifier in classifiers), strict=True)
+
+
+def check_alike(classifiers: Sequence[Classifier]) -> None:
+    """Raise ValueError where classifiers do not share one protocol and one batch size."""
     for other in classifiers[1:]:
+        first = classifiers[0]
         if (other.protocol, other.batch_size) != (first.protocol, first.batch_size):
             raise ValueError(
                 f"classifiers of {first.protocol} in batches of {first.batch_size} and of "
                 f"{other.protocol} in batches of {other.batch_size} cannot share one pass over "
                 "the videos; give them one protocol and one batch size"
             )
-    for batch in _batches(requests, first, workers):
-        yield from zip(*(classifier._outcomes(batch) for classifier in classifiers), strict=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,11 +110,12 @@ class RunFolder:
         theirs = _settings_in(file)
         if theirs is None:
             raise FileExistsError(self._taken("its run.json is not ours"))
-        differing = [name for name in settings if settings[name] != theirs.get(name)]
+        names = dict.fromkeys((*settings, *theirs))
+        differing = [name for name in names if settings.get(name) != theirs.get(name)]
         # However its path is written now, a checkpoint is known by what is in it.
         if differing and differing != ["checkpoint"]:
             named = ", ".join(
-                f"{name} {theirs.get(name)!r}, not {settings[name]!r}" for name in differing
+                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}" for name in differing
             )
             raise FileExistsError(self._taken(f"it was made with {named}"))
 

@@ -17,17 +17,20 @@ from vidprune.backbones.attention_in_parts import (
     IN_PARTS,
     attend,
     attend_in_parts,
+    attention_of,
     set_attention,
 )
+from vidprune.backbones.registry import adapt
 
 SCALE = 0.3
+REAL = module._BFLOAT16
 # Whose modules ask transformers for their attention, and take sdpa where nothing is said.
 ASKING = {"videomae", "vivit", "vjepa2"}
 
 
 @pytest.fixture(autouse=True)
 def a_processor_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "_BFLOAT16", True)
 
 
 def heads(clips: int = 2, heads: int = 3, tokens: int = 37, width: int = 8) -> list[Tensor]:
@@ -101,10 +104,16 @@ def changed(**changes: Any) -> dict[str, Any]:
     [
         changed(**dict(zip(("query", "key", "value"), map(Tensor.float, heads()), strict=True))),
         changed(query=heads()[0].requires_grad_()),
+        changed(key=heads()[1].requires_grad_()),
         changed(value=heads()[2].requires_grad_()),
+        changed(mask=torch.zeros(37, 37, dtype=torch.bfloat16, requires_grad=True)),
         changed(mask=torch.ones(37, 37, dtype=torch.bool).tril()),
     ],
-    ids=["float32", "a query's gradient", "a value's gradient", "truth values"],
+    ids=[
+        "float32",
+        *(f"a {name}'s gradient" for name in ("query", "key", "value", "mask")),
+        "truth values",
+    ],
 )
 def test_elsewhere_it_is_sdpa(what: dict[str, Any]) -> None:
     found = attend(**what, scale=SCALE, implementation=IN_PARTS)
@@ -112,13 +121,12 @@ def test_elsewhere_it_is_sdpa(what: dict[str, Any]) -> None:
         what["query"], what["key"], what["value"], attn_mask=what["mask"], scale=SCALE
     )
     assert torch.equal(found, wanted.transpose(1, 2))
-    assert found.requires_grad == any(
-        what[name].requires_grad for name in ("query", "key", "value")
-    )
+    asked = (what[name] for name in ("query", "key", "value", "mask") if what[name] is not None)
+    assert found.requires_grad == any(each.requires_grad for each in asked)
 
 
 def test_without_the_instructions_it_is_sdpa(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(module, "_BFLOAT16", False)
     query, key, value = heads()
     found = attend(query, key, value, None, scale=SCALE, dropout=0.0, implementation=IN_PARTS)
     assert torch.equal(
@@ -158,8 +166,6 @@ def test_every_block_attends_in_parts(
 
 
 def clips_for(model: Any) -> Tensor:
-    from vidprune.backbones.registry import adapt
-
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, *adapt(model).clip_shape, generator=generator).bfloat16()
 
@@ -180,13 +186,64 @@ def test_nothing_dropped_is_the_model_to_the_bit() -> None:
     assert torch.equal(prune(dense, "sta:r=0")(pixels).logits, dense(pixels).logits)
 
 
+@pytest.mark.parametrize("probed", [False, True], ids=["told", "probed"])
 @torch.no_grad()
-def test_a_compiled_model_attends_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_model_attends_in_parts(probed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a part of one graph; and also where the processor itself is asked."""
+    if probed:
+        monkeypatch.setattr(module, "_BFLOAT16", REAL)
     dense = tiny_videomae(num_hidden_layers=3).bfloat16()
     set_attention(dense, None)
     model, pixels = prune(dense, "sta:r=3,blocks=0/1/2"), clips(1).bfloat16()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        seen.append(graph.code)
+        return graph
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
     assert torch.equal(compiled(pixels).logits, model(pixels).logits)
+    assert seen[0].count("attend_in_parts") == (3 if module._BFLOAT16 else 0)
+
+
+def test_causal_attention_is_sdpa_s() -> None:
+    query, key, value = heads()
+    causal = torch.nn.Module()
+    causal.is_causal = True
+    found, _ = module._attention_forward(causal, query, key, value, scaling=SCALE)
+    wanted = scaled_dot_product_attention(query, key, value, is_causal=True, scale=SCALE)
+    assert torch.equal(found, wanted.transpose(1, 2))
+
+
+@torch.no_grad()
+def test_traced_models_do_not_need_vidprune() -> None:
+    dense = tiny_videomae(num_hidden_layers=2).bfloat16()
+    set_attention(dense, None)
+    traced = torch.jit.trace(dense, clips(1).bfloat16(), strict=False, check_trace=False)
+    assert "vidprune" not in str(traced.inlined_graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "said"),
+    [
+        (None, torch.bfloat16, IN_PARTS),
+        (None, torch.float32, None),
+        ("sdpa", torch.bfloat16, None),
+        ("eager", torch.float32, "eager"),
+    ],
+)
+def test_what_attends_is_said_where_it_is_not_the_family_s_own(
+    name: str | None, dtype: torch.dtype, said: str | None
+) -> None:
+    assert attention_of(load("demo", dtype=dtype, attn_implementation=name)) == said
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_what_a_family_takes_of_itself_is_not_said(family: str) -> None:
+    model = tiny(family, FAMILIES[family].grids.usual)
+    set_attention(model, None)
+    assert attention_of(model) is None
 
 
 @torch.no_grad()

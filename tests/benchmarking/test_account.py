@@ -90,7 +90,7 @@ def test_linear_layers_and_attention_of_the_blocks_are_all_there_is_of_them(
 def test_attention_in_parts_is_attention(
     ticks: "count[int]", reducer: Reducer | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention_in_parts, "_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(attention_in_parts, "_BFLOAT16", True)
     model = tiny_videomae().bfloat16()
     set_attention(model, None)
     assert account(prune(model, reducer), clips(2).bfloat16())["attention"] == BLOCKS

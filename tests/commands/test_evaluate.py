@@ -405,6 +405,63 @@ def test_a_folder_of_another_run_is_refused_before_any_reducer_runs(
     assert not decoded
 
 
+def test_classifiers_that_cannot_share_a_pass_are_refused_and_lose_nothing(
+    job: Path, tmp_path: Path, undisturbed: Callable[[str], Path]
+) -> None:
+    shutil.copytree(undisturbed("none"), tmp_path / "none")
+    before = (tmp_path / "none" / "views.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="give them one protocol and one batch size"):
+        evaluate_each(
+            {
+                tmp_path / "none": classifier(job, "none"),
+                tmp_path / "sta": classifier(job, "sta:r=4", batch_size=2),
+            },
+            read_list(job / "test.csv"),
+            checkpoint="tiny",
+            data="test.csv",
+            restart=True,
+        )
+    assert (tmp_path / "none" / "views.jsonl").read_bytes() == before
+
+
+def test_side_by_side_too_a_strict_run_stops_at_what_cannot_be_read(
+    job: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UnreadableVideo, match=f"{BROKEN:02d}.mp4"):
+        run_each(job, tmp_path, strict=True)
+    # What was done until then is there, alike for all.
+    kept = [(tmp_path / name / "views.jsonl").read_text() for name in ("none", "sta-r=4")]
+    assert [text.count("\n") for text in kept] == [kept[0].count("\n")] * 2
+    assert 0 < kept[0].count("\n") <= BROKEN * VIEWS
+
+
+def test_side_by_side_restart_forgets_what_is_there(
+    job: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    run_each(job, tmp_path)
+    decoded.clear()
+    run_each(job, tmp_path)
+    assert decoded == [f"{BROKEN:02d}.mp4"], "tried again, and nothing else"
+    decoded.clear()
+    run_each(job, tmp_path, restart=True)
+    assert len(decoded) == VIDEOS
+
+
+def test_attention_of_another_kind_makes_another_run(job: Path, tmp_path: Path) -> None:
+    run(job, tmp_path)
+    assert "attention" not in json.loads((tmp_path / "run.json").read_text())
+    eager = classifier(job, "sta:r=4")
+    eager.model.set_attn_implementation("eager")
+    given = {"output": tmp_path, "checkpoint": "tiny", "data": "test.csv"}
+    with pytest.raises(FileExistsError, match="made with attention None, not 'eager'"):
+        evaluate(eager, read_list(job / "test.csv"), **given)
+    report = evaluate(eager, read_list(job / "test.csv"), **given, restart=True)
+    assert report is not None
+    assert report.attention == "eager"
+    with pytest.raises(FileExistsError, match="made with attention 'eager', not None"):
+        run(job, tmp_path)
+
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path

@@ -40,7 +40,7 @@ CASES = {
     "one more than that": Case(groups=2, size=65, drop=64, width=17),
     "many groups": Case(groups=16, size=6, drop=2, clips=3),
     "more channels than are read at once": Case(groups=2, size=5, drop=2, channels=1030),
-    "wide keys": Case(groups=2, size=40, drop=7, width=200),
+    "wide keys": Case(groups=2, size=40, drop=7, width=128),
     "bfloat16": Case(groups=4, size=49, drop=16, width=64, dtype=torch.bfloat16),
     "float16": Case(groups=4, size=49, drop=16, width=64, dtype=torch.float16),
     "frames of VideoMAE": Case(groups=8, size=196, drop=64, clips=1, channels=64, width=64),

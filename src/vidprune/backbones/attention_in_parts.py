@@ -5,8 +5,8 @@ torch's fused attention on a CPU multiplies bfloat16 no faster than float32 and 
 time on exponentials in float32. Where a processor has instructions for bfloat16, plain products
 and a plain softmax over a map that fits its caches take less than half of the time. What comes out
 is what transformers' `eager` gives, whose maps are bfloat16, too. Everywhere else, and wherever
-gradients, a compiler that takes a model away, or masks of truth values are concerned, this is
-`sdpa` itself.
+gradients, programs that are taken away, or masks of truth values are concerned, this is `sdpa`
+itself.
 """
 
 from typing import Any
@@ -22,6 +22,9 @@ from vidprune.backbones.parts import stretches
 # By which transformers know it: `model.set_attn_implementation("vidprune")`.
 IN_PARTS = "vidprune"
 _SDPA = "sdpa"
+# Whether the processor multiplies bfloat16, and need not make float32 of it first. Asked once: a
+# compiler could not look into the question.
+_BFLOAT16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _attention_forward(
@@ -36,8 +39,10 @@ def _attention_forward(
 ) -> tuple[Tensor, None]:
     """As transformers call attention: heads (B, H, N, d), to (B, N, H, d)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    plain = not any(value is not None and value is not False for value in others.values())
-    if plain and not dropout and _gains(query, key, value, attention_mask):
+    # What else is asked for, such as causal attention, is for sdpa to know.
+    plain = all(asked is None or asked is False for asked in others.values())
+    causal = others.get("is_causal") is None and getattr(module, "is_causal", False)
+    if plain and not causal and not dropout and _gains(query, key, value, attention_mask):
         return attend_in_parts(query, key, value, attention_mask, scale), None
     return sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
@@ -88,21 +93,29 @@ def attend(
     return mixed.transpose(1, 2)
 
 
+def attention_of(model: PreTrainedModel) -> str | None:
+    """What a model attends by, where that is not what its family takes of itself; else None."""
+    name = model.config._attn_implementation
+    if name == IN_PARTS and not (
+        _BFLOAT16 and model.device.type == "cpu" and model.dtype == torch.bfloat16
+    ):
+        name = _SDPA
+    return None if name == (_SDPA if model._supports_sdpa else "eager") else name
+
+
 def _gains(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether parts are faster than sdpa for these heads (B, H, N, d), and as good."""
+    taken = [query, key, value] if mask is None else [query, key, value, mask]
     return (
-        query.device.type == "cpu"
+        not torch.compiler.is_exporting()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and query.device.type == "cpu"
         and query.dtype == key.dtype == value.dtype == torch.bfloat16
         and key.shape[:2] == query.shape[:2]
         and (mask is None or mask.dtype == torch.bfloat16)
-        and not torch.compiler.is_exporting()
-        and not (torch.is_grad_enabled() and (query.requires_grad or value.requires_grad))
-        and _multiplies_bfloat16()
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in taken))
+        and _BFLOAT16
     )
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor does, and need not make float32 of it first."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @torch.library.custom_op("vidprune::attend_in_parts", mutates_args=())
@@ -132,6 +145,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: flo
 
 
 def _mixed(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, rows: slice) -> Tensor:
+    """Some heads' `rows` of queries (P, n, d) with all keys (P, d, M) and values (P, M, d)."""
     logits = query @ keys
     if bias is not None:
         logits += bias if bias.shape[1] == 1 else bias[:, rows]

@@ -51,7 +51,8 @@ def load(
     as the head's. VideoMAE V2 on the hub has that norm and no head: None gives its features normed,
     as its authors do, `head=False` the mean of the bare encoder's tokens.)
     `attn_implementation` is a name that transformers know; None takes sdpa where the family has it,
-    and on CPUs that multiply bfloat16 a faster one for models in bfloat16 (`"vidprune"`).
+    and on CPUs that multiply bfloat16 a faster one for models in bfloat16 (`"vidprune"`). Blocks
+    whose keys have weights, or whose tokens have places of their own, take sdpa or that one.
 
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.

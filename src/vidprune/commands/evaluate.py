@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vidprune.backbones.attention_in_parts import attention_of
 from vidprune.environment import environment, usable_cores
 from vidprune.inference import (
     Classifier,
     Request,
     Unreadable,
     ViewLogits,
+    check_alike,
     classify_with_each,
 )
 from vidprune.macs import gmacs_per_view
@@ -106,13 +108,15 @@ def evaluate_each(
 
     As `evaluate` does, but videos are decoded once for all whose runs have come equally far, and
     `observe` is told of the first of them. How many videos a second one alone would take is not
-    known then. Under torchrun the reports are the first process's; others have none.
+    known then. Reports are written at the end; where one reducer fails, the views that all have
+    until then are kept. Under torchrun the reports are the first process's; others have none.
 
     Raises ValueError where the classifiers do not share one protocol and one batch size.
     """
     process = process or Process()
     if parquet and find_spec("pyarrow") is None:
         raise ValueError("parquet needs pyarrow; install vidprune[parquet], or do without it")
+    check_alike(list(classifiers.values()))
     for classifier in classifiers.values():
         check_labels(samples, classifier.model.config.num_labels)
     # Before anything runs: what is read of the code later may have been changed meanwhile.
@@ -155,7 +159,7 @@ class _Job:
     folder: RunFolder
     samples: Sequence[Sample]
     named: dict[str, Any]
-    environment: dict[str, Any]
+    ran_on: dict[str, Any]
     # What `begin` finds, and how long the rest took, where that is known of this job alone.
     tally: Tally = field(init=False)
     done_before: int = field(init=False)
@@ -208,7 +212,7 @@ class _Job:
         return Report(
             **asdict(tally.progress.accuracy),
             **self.named,
-            environment=self.environment,
+            environment=self.ran_on,
             not_finite=tuple(tally.not_finite),
             unreadable=tuple(
                 {"path": sample.name, "reason": reasons[sample.name]}
@@ -221,6 +225,7 @@ class _Job:
             reducer=_reducer(model),
             protocol=asdict(protocol),
             dtype=_dtype(model),
+            attention=attention_of(model),
             batch_size=self.classifier.batch_size,
             processes=len(shares),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -236,7 +241,8 @@ class _Job:
             "reducer": _reducer(model),
             "protocol": asdict(self.classifier.protocol),
             "dtype": _dtype(model),
-            "attention": model.config._attn_implementation,
+            # Where nothing is said, it is what the family takes of itself.
+            **({"attention": attention} if (attention := attention_of(model)) else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }
 
@@ -265,8 +271,10 @@ def _run(
 ) -> None:
     paths = {request.name: request.path for request in requests}
     classifiers, tally = [job.classifier for job in jobs], jobs[0].tally
-    started = time.monotonic()
     observe(tally.progress)
+    if not requests:
+        return
+    started = time.monotonic()
     with ExitStack() as stack:
         journals = [stack.enter_context(job.folder.journal()) for job in jobs]
         for outcomes in classify_with_each(classifiers, requests, workers=workers):

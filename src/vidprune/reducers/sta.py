@@ -301,6 +301,7 @@ class STA(Dropping):
         """Keep `stage.kept` of tokens (B, N, C). See Note [order of kept tokens]."""
         similar = self._similar(tokens, signals)
         if stage.drop and takes_triton(self.backend, tokens, similar, stage):
+            _check(tokens, similar, stage.groups, stage.drop)
             return self._by_triton(tokens, similar, layout, stage)
         return select(tokens, similar, **self._rule(layout, stage))
 

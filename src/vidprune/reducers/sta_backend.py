@@ -1,6 +1,7 @@
 """Which code selects for STA: torch, which specifies it, or the kernels of `triton_sta`."""
 
 import os
+import shutil
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -12,11 +13,16 @@ from vidprune.reducers.schedule import Stage
 Backend = Literal["auto", "torch", "triton"]
 
 BACKENDS: tuple[str, ...] = get_args(Backend)
-# Tokens of a group, of each of which one program holds a score; and how wide keys may be.
-MAX_GROUP, MAX_WIDTH = 2048, 256
-_INSTALLED = find_spec("triton") is not None
+# Tokens of a group, of each of which one program holds a score; and how wide keys may be, rows of
+# which have to fit into what every GPU has of shared memory.
+MAX_GROUP, MAX_WIDTH = 2048, 128
+# Bytes for how all groups share the tokens of those before, of which torch holds one at a time.
+_MAX_SHARES = 2**30
+INSTALLED = find_spec("triton") is not None
 # Triton's interpreter runs kernels on a CPU, far slower than torch does: for tests alone.
-_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+# Triton builds what launches its kernels with the system's compiler.
+_COMPILER = any(map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))))
 
 
 def takes_triton(backend: Backend, tokens: Tensor, keys: Tensor, stage: Stage) -> bool:
@@ -24,7 +30,8 @@ def takes_triton(backend: Backend, tokens: Tensor, keys: Tensor, stage: Stage) -
 
     Raises ValueError where they are asked for and cannot.
     """
-    if backend == "torch":
+    # Costs are counted without data, for which there are no kernels.
+    if backend == "torch" or tokens.is_meta:
         return False
     why_not = _hindrance(tokens, keys, stage)
     if why_not is not None and backend == "triton":
@@ -36,11 +43,15 @@ def takes_triton(backend: Backend, tokens: Tensor, keys: Tensor, stage: Stage) -
 
 
 def _hindrance(tokens: Tensor, keys: Tensor, stage: Stage) -> str | None:
-    if not _INSTALLED:
+    """Why the kernels cannot select of tokens (B, L, C) by keys (B, L, d); None where they can."""
+    if not INSTALLED:
         return "triton is not installed"
     if not tokens.is_cuda and not _INTERPRETED:
         return f"tokens are on a device of the kind {tokens.device.type}, not cuda"
-    if torch.compiler.is_exporting():
+    if tokens.is_cuda and not _COMPILER:
+        return "triton needs a C compiler, of which none is found"
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if torch.compiler.is_exporting() or traced:
         return "an exported program must run without vidprune"
     if torch.float64 in (tokens.dtype, keys.dtype):
         return "tokens or keys are in float64"
@@ -50,6 +61,9 @@ def _hindrance(tokens: Tensor, keys: Tensor, stage: Stage) -> str | None:
         return f"a group holds {stage.group_size} tokens, more than {MAX_GROUP}"
     if keys.shape[-1] > MAX_WIDTH:
         return f"similarity is taken from {keys.shape[-1]} channels, more than {MAX_WIDTH}"
+    shares = 4 * tokens.shape[0] * (stage.groups - 1) * stage.group_size**2
+    if shares > _MAX_SHARES:
+        return f"it would take {shares / 2**30:.1f} GiB"
     return None
 
 

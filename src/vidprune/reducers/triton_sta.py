@@ -83,6 +83,8 @@ def _transitions(
             other_keys = _unit(others, others < size, base, width, WIDTH)
             likeness = tl.dot(source_keys, tl.trans(other_keys), input_precision=PRECISION)
             likeness = tl.where((others < size)[None, :], likeness, float("-inf"))
+            # A maximum passes over what is no number, which is to go first.
+            likeness = tl.where(likeness == likeness, likeness, float("inf"))
             nearest = tl.maximum(nearest, tl.max(likeness, 1))
         tl.store(best + clip * size + sources, nearest, mask=sources < size)
     else:
@@ -150,7 +152,8 @@ def _scan(
             active = tl.load(activation + (clip * groups + group) * size + tokens, mask=inside)
             low = tl.min(tl.where(inside, active, float("inf")), 0)
             span = tl.max(tl.where(inside, active, float("-inf")), 0) - low
-            importance = (active - low) / tl.where(span > 0, span, 1.0)
+            # Rounded as in torch, or the most important token would not quite have importance 1.
+            importance = tl.div_rn(active - low, tl.where(span > 0, span, 1.0))
             if SCORE != "semantic":
                 tl.store(weights + tokens, weight, mask=inside)
                 tl.debug_barrier()
@@ -197,6 +200,17 @@ def select(
     Groups and keys are no larger than `sta_backend` lets through.
     """
     tokens, keys = tokens.contiguous(), keys.contiguous()
+    kept = tokens.new_empty(tokens.shape[0], tokens.shape[1] - groups * drop, dtype=torch.int64)
+    # Triton launches on the current device, which need not be theirs.
+    with torch.cuda.device_of(tokens):
+        _launch(tokens, keys, kept, groups, backward, score)
+    return kept
+
+
+def _launch(
+    tokens: Tensor, keys: Tensor, kept: Tensor, groups: int, backward: bool, score: str
+) -> None:
+    """Write positions into `kept`."""
     batch, length, channels = tokens.shape
     size, width = length // groups, keys.shape[-1]
     activation = tokens.new_empty(batch, length, dtype=torch.float32)
@@ -219,7 +233,6 @@ def select(
         WIDTH=max(16, triton.next_power_of_2(width)),
         PRECISION=_precision(tokens.device),
     )
-    kept = torch.empty(batch, groups * (size - drop), dtype=torch.int64, device=tokens.device)
     whole = triton.next_power_of_2(size)
     _scan[(batch,)](
         activation,
@@ -229,7 +242,7 @@ def select(
         torch.empty_like(best),
         torch.empty_like(best, dtype=torch.int32),
         size,
-        size - drop,
+        kept.shape[1] // groups,
         groups,
         BACKWARD=backward,
         SCORE=score,
@@ -237,7 +250,6 @@ def select(
         PART=16 if whole <= 1024 else 8,
         num_warps=8,
     )
-    return kept
 
 
 def _precision(device: torch.device) -> str:
