@@ -46,7 +46,7 @@ generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 jhmdb)
     curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model \
-        --at 0.9 0.75 0.5 0.4 0.3 \
+        --at 0.9 0.5 0.4 0.3 \
         --reducer "${methods[@]}" ;;
 jhmdb-low)
     curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
