@@ -90,6 +90,16 @@ def test_a_run_leaves_a_model_a_log_and_a_record(clips: Path, small: Path, tmp_p
     assert model.config.view_protocol["sampling"] == "segment"
 
 
+def test_a_run_shorter_than_evaluate_every_evaluates_what_it_leaves_alone(
+    clips: Path, small: Path, tmp_path: Path
+) -> None:
+    options = ("--validation", str(clips), "--evaluate-every", "9")
+    found = train(clips, small, tmp_path / "run", *options)
+    assert [each["reducer"] for each in found["evaluations"]] == ["none"]
+    assert [each.name for each in (tmp_path / "run" / "evaluations").iterdir()] == ["none"]
+    assert logged(tmp_path / "run", "eval_top1") == []
+
+
 def test_what_the_run_says_of_its_model_is_what_evaluate_says(
     clips: Path, small: Path, tmp_path: Path
 ) -> None:

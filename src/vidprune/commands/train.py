@@ -173,7 +173,7 @@ class Job:
         pruned = prune(self.model, parse(recipe.reducer))
 
         def measure(epoch: int) -> Mapping[str, float]:
-            if epoch % recipe.evaluate_every and epoch < recipe.schedule.epochs:
+            if epoch % recipe.evaluate_every:
                 return {}
             report = next(iter(self.evaluate({f"epoch-{epoch:04d}": pruned})), None)
             return {} if report is None or report.top1 is None else {"top1": report.top1}
