@@ -41,19 +41,25 @@ def amounts(measure: Measure, form: str) -> str:
     return "\n".join([*_grid(found.points[1:], measure, form, heads), "", _said(found), ""])
 
 
-def actors(record: str) -> str:
-    """The share of the actors that stays at every cost, in per cent."""
-    found = json.loads((RESULTS / "curves" / record / "actors.json").read_text("utf-8"))
-    shares = {row["setting"]: Interval(**row["actors"]) for row in found["rows"]}
-    said = (
-        f"{found['rows'][0]['videos']} videos, one view of each; "
-        f"{hardware(found['environment'])}, {found['date'][:10]}: `{found['command']}`. In "
-        "brackets: 95 %, percentile bootstrap over videos."
-    )
+def actors() -> str:
+    """The share of J-HMDB's actors that stays at every cost, in per cent."""
+    names = ("jhmdb", "jhmdb-low")
+    found = [
+        json.loads((RESULTS / "curves" / name / "actors.json").read_text("utf-8")) for name in names
+    ]
+    shares = {
+        row["setting"]: Interval(**row["actors"]) for record in found for row in record["rows"]
+    }
+    points = [point for name in names for point in curve_record(name).points[1:]]
     heads = {share: f"{share:.0%}" for share in COLUMNS}
-    points = curve_record(record).points[1:]
-    lines = _grid(points, lambda point: shares.get(point.setting), ".1f", heads)
-    return "\n".join([*lines, "", said, ""])
+    said = (
+        f"{found[0]['rows'][0]['videos']} videos, one view of each; "
+        f"{hardware(found[0]['environment'])}, {found[0]['date'][:10]}: `{found[0]['command']}`, "
+        "and the same of the low costs. In brackets: 95 %, percentile bootstrap over videos."
+    )
+    return "\n".join(
+        [*_grid(points, lambda point: shares.get(point.setting), ".1f", heads), "", said, ""]
+    )
 
 
 def choices() -> str:
@@ -174,7 +180,7 @@ TABLES = {
         f"curves-amounts-{measure}": partial(amounts, *_measure(measure))
         for measure in ("change", "over-random", "kl")
     },
-    "curves-jhmdb-actors": partial(actors, "jhmdb"),
+    "curves-jhmdb-actors": actors,
     "curves-choices": choices,
     "curves-views": views,
 }

@@ -216,6 +216,9 @@ def train(options: argparse.Namespace) -> None:
     check_model(classifier)
     own = set(vars(classifier.config))
     claim(options, samples, model_digest(classifier))
+    if (options.output / "model" / "model.safetensors").exists():
+        print(f"{options.output} is finished", flush=True)
+        return
     trainer = GuidedTrainer(
         Clips(
             samples,

@@ -118,6 +118,12 @@ def test_it_learns_goes_on_and_hands_its_model_on(
     assert whole.config.image_size == 32
     assert len((tmp_path / "whole" / "videos.txt").read_text().splitlines()) == 13
 
+    # What is finished is left as it is.
+    kept = (tmp_path / "whole" / "log.jsonl").read_text()
+    run(recipe, *options, "--output", str(tmp_path / "whole"))
+    assert (tmp_path / "whole" / "log.jsonl").read_text() == kept
+    assert "whole is finished" in capsys.readouterr().out
+
     # Nothing goes on from what other videos taught, and no list says other than what was seen.
     listed = (tmp_path / "whole" / "videos.txt").read_text()
     lines = (tmp_path / "clips" / "train.csv").read_text().splitlines()[:4]
