@@ -68,7 +68,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield found[1].rstrip("/")
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(timeout=60)
+            try:
+                server.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                # Otherwise nobody would hear of it: leaving waits for ever.
+                server.kill()
+                raise
     assert not files_of(home)
     assert not [name for name in files_of(temporary) if "vidprune" in name or "gradio" in name]
 
