@@ -32,7 +32,8 @@ ROWS = {
             "sta:r=3,fold=true,proportional_attention=true",
             "sta:r=4,first_group=grid,seed=2",
             "sta:schedule=2/5,order=BF,similarity=output,score=temporal",
-            "sta:r=1,schedule=increasing,similarity=value,score=semantic,first_group=random",
+            "sta:r=1,schedule=increasing,similarity=value,score=semantic,first_group=random,"
+            "backend=torch",
             "sta:r=3,blocks=1/3",
         ),
         amount="sta:r=#",
