@@ -19,6 +19,8 @@ COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
 _NEAR = 0.02
 # What r costs, of a model with J-HMDB's grid and width.
 AMOUNTS = {16: 0.8464, 32: 0.6972, 48: 0.5645, 64: 0.4485, 80: 0.3491, 96: 0.2663}
+# Clips of a video that were tried.
+SEGMENTS = (1, 2, 4)
 
 
 def curve_record(name: str) -> TradeOff:
@@ -73,6 +75,21 @@ def choices() -> str:
         share = f"{point.share:.1%}"
         lines.append(_line(_shown(point.method), (share, change, over, kl, agreement)))
     return "\n".join([*lines, "", _said(found), ""])
+
+
+def views() -> str:
+    """The same on one to four clips of a video, at the cost of r = 64."""
+    lines = [
+        "| clips | dense GMACs | dense top-1, % | `random` | `sta:r=64` | STA over random |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    records = {segments: curve_record(f"views-{segments}") for segments in SEGMENTS}
+    for segments, found in records.items():
+        dense, random, sta = found.points
+        cells = [f"{dense.gmacs_per_video:.1f}", _cell(dense.top1, ".1f")]
+        cells += [_cell(point.change_points, "+.1f") for point in (random, sta)]
+        lines.append(_line(str(segments), [*cells, _cell(sta.over_random_points, "+.1f")]))
+    return "\n".join([*lines, "", _said(records[SEGMENTS[-1]]), ""])
 
 
 def _grid(
@@ -165,4 +182,5 @@ TABLES = {
     },
     "curves-jhmdb-actors": actors,
     "curves-choices": choices,
+    "curves-views": views,
 }
