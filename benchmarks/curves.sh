@@ -5,8 +5,9 @@
 #     benchmarks/curves.sh PART [OPTION of vidprune curves ...]
 #
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
-# 30 %. jhmdb: about the same of the models that benchmarks/jhmdb.sh trains, on the test lists of the three
-# splits in ../shared/jhmdb or $JHMDB. generated-low, jhmdb-low: 20 and 15 %, which take earlier stages.
+# 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
+# ../shared/jhmdb or $JHMDB, at 90, 50, 40 and 30 %. generated-low, jhmdb-low: 20 and 15 %, which take
+# earlier stages.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
@@ -46,8 +47,7 @@ generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 jhmdb)
     curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model \
-        --at 0.9 0.5 0.4 0.3 \
-        --reducer "${methods[@]}" ;;
+        --at 0.9 0.5 0.4 0.3 --reducer "${methods[@]}" ;;
 jhmdb-low)
     curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 amounts)
@@ -67,6 +67,7 @@ views)
             --at 0.4485 --reducer sta
     done ;;
 *)
-    echo "curves.sh: no part is called $part" >&2
+    echo "curves.sh: no part is called $part; choose generated, generated-low, jhmdb, jhmdb-low," \
+        "amounts, choices or views" >&2
     exit 2 ;;
 esac

@@ -22,7 +22,7 @@ class Report:
 
     `attention` is named where it is not what the model's family takes of itself.
     `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
-    that this run did itself, None where all were there already.
+    that this run did itself, None where all were there already or several reducers shared a pass.
     """
 
     top1: float | None

@@ -3,7 +3,7 @@
 # Note [attention on a CPU]
 torch's fused attention on a CPU multiplies bfloat16 no faster than float32 and spends most of its
 time on exponentials in float32. Where a processor has instructions for bfloat16, plain products
-and a plain softmax over a map that fits its caches take less than half of the time. What comes out
+and a plain softmax over a map that fits its caches take less time. What comes out
 is what transformers' `eager` gives, whose maps are bfloat16, too. Everywhere else, and wherever
 gradients, programs that are taken away, or masks of truth values are concerned, this is `sdpa`
 itself.
