@@ -23,6 +23,12 @@ guided() {
         --output "$3" --labels "$jhmdb/labels.txt" --bf16 --compile --save-every 3 "${@:4}"
 }
 
+# pretrained SPLIT: small pictures first, then the places of the paper.
+pretrained() {
+    guided "$1" demo "runs/jhmdb/split$1/small" "${small[@]}"
+    guided "$1" "runs/jhmdb/split$1/small/model" "runs/jhmdb/split$1/large" "${large[@]}"
+}
+
 # finish SPLIT FROM TO OPTION...: the class alone, every token shown, then the test list.
 finish() {
     python3 -m vidprune train --data "$jhmdb/split$1" --model "$2" --output "$3" \
@@ -42,8 +48,7 @@ train)
     [[ ${#which[@]} -gt 0 ]] || which=(1 2 3)
     for split in "${which[@]}"; do
         run="runs/jhmdb/split$split"
-        guided "$split" demo "$run/small" "${small[@]}"
-        guided "$split" "$run/small/model" "$run/large" "${large[@]}"
+        pretrained "$split"
         finish "$split" "$run/large/model" "$run/whole"
         keep "$run/whole" "split$split"
         # A dense model for a sixth of the arithmetic, to put beside pruned ones.
@@ -57,6 +62,7 @@ train)
     done ;;
 rates)
     [[ ${#which[@]} -gt 0 ]] || which=(0 32 48 64)
+    pretrained 1
     for r in "${which[@]}"; do
         # Two epochs and two views, which tell as much of time and take half of it.
         finish 1 runs/jhmdb/split1/large/model "runs/jhmdb/rates/$r" --reducer "sta:r=$r" \
