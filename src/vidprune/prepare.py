@@ -52,6 +52,7 @@ def load_model(
     labels: str | None = None,
     dtype: str = "fp32",
     attn_implementation: str | None = None,
+    onednn: bool = False,
 ) -> PreTrainedModel:
     """The dense model, made for the clips that `options` ask for, with names for its classes.
 
@@ -68,6 +69,7 @@ def load_model(
         positions=positions,
         dtype=DTYPES[dtype],
         attn_implementation=attn_implementation,
+        onednn=onednn,
     )
     if labels is not None:
         name_classes(model, names_in(labels))

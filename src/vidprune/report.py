@@ -20,7 +20,8 @@ class Report:
     """An evaluation. `top1` and `top5` are per cent of `num_videos`, which leaves out `unreadable`.
     Videos that are `not_finite` (overflowed logits, as fp16 can give) count as misses.
 
-    `attention` is named where it is not what the model's family takes of itself.
+    `attention` is named where it is not what the model's family takes of itself; `onednn` says
+    whether oneDNN took the products of linear layers.
     `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
     that this run did itself, None where all were there already or several reducers shared a pass.
     """
@@ -44,6 +45,7 @@ class Report:
     command: str
     date: str
     attention: str | None = None
+    onednn: bool = False
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

@@ -211,7 +211,9 @@ def test_causal_attention_is_sdpa_s() -> None:
     query, key, value = heads()
     causal = torch.nn.Module()
     causal.is_causal = True
-    found, _ = module._attention_forward(causal, query, key, value, scaling=SCALE)
+    found, _ = module._attention_forward(
+        causal, query, key, value, scaling=SCALE, implementation=IN_PARTS
+    )
     wanted = scaled_dot_product_attention(query, key, value, is_causal=True, scale=SCALE)
     assert torch.equal(found, wanted.transpose(1, 2))
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Module
+from torch.nn import Module
 from torch.nn.functional import linear
 
 from vidprune.backbones.attention_in_parts import attend
+from vidprune.backbones.onednn import is_linear
 
 
 def heads_of(projected: Tensor, heads: int) -> Tensor:
@@ -55,7 +56,7 @@ def mean_map(query: Tensor, key: Tensor, *, key_bias: Tensor | None, scale: floa
 
 def head_mean(projection: Module, normalised: Tensor, heads: int) -> Tensor:
     """A projection of (B, N, C) averaged over its heads, (B, N, d), without opening attention."""
-    if type(projection) is not Linear:
+    if not is_linear(projection):
         # Quantised, or with an adapter beside its weight: only it knows what it computes.
         return projection(normalised).unflatten(-1, (heads, -1)).mean(-2)
     return mean_projection(normalised, projection.weight, projection.bias, heads)
@@ -69,7 +70,7 @@ def mean_projection(normalised: Tensor, weight: Tensor, bias: Tensor | None, hea
 
 def fused_head_mean(qkv: Module, normalised: Tensor, heads: int, third: int) -> Tensor:
     """As `head_mean`, of queries (0), keys (1) or values (2) that one layer projects together."""
-    if type(qkv) is not Linear:
+    if not is_linear(qkv):
         return qkv(normalised).chunk(3, -1)[third].unflatten(-1, (heads, -1)).mean(-2)
     bias = None if qkv.bias is None else qkv.bias.chunk(3)[third]
     return mean_projection(normalised, qkv.weight.chunk(3)[third], bias, heads)
@@ -77,7 +78,7 @@ def fused_head_mean(qkv: Module, normalised: Tensor, heads: int, third: int) -> 
 
 def fused_parts(qkv: Module, normalised: Tensor, thirds: int) -> Tensor:
     """The first so many thirds of queries, keys and values that one layer projects together."""
-    if type(qkv) is not Linear:
+    if not is_linear(qkv):
         return torch.cat(qkv(normalised).chunk(3, -1)[:thirds], -1)
     wide = qkv.weight.shape[0] // 3 * thirds
     return linear(normalised, qkv.weight[:wide], None if qkv.bias is None else qkv.bias[:wide])

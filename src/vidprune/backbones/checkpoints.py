@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.architectures import ARCHITECTURES, architecture, with_random_weights
-from vidprune.backbones.attention_in_parts import set_attention
+from vidprune.backbones.attention_in_parts import BY_ONEDNN, IN_PARTS, set_attention
 from vidprune.backbones.hub import config_from, from_hub, hub_config
+from vidprune.backbones.onednn import use_onednn
 from vidprune.backbones.originals import from_original, original_config
 from vidprune.backbones.positions import POSITION_RULES, PositionRule
 from vidprune.backbones.registry import FAMILIES, has_head
@@ -37,6 +38,7 @@ def load(
     revision: str | None = None,
     head: bool | None = None,
     attn_implementation: str | None = None,
+    onednn: bool = False,
 ) -> PreTrainedModel:
     """A video classifier, or an encoder without a head, in evaluation mode.
 
@@ -53,6 +55,8 @@ def load(
     `attn_implementation` is a name that transformers know; None takes sdpa where the family has it,
     and on CPUs that multiply bfloat16 a faster one for models in bfloat16 (`"vidprune"`). Blocks
     whose keys have weights, or whose tokens have places of their own, take sdpa or that one.
+    `onednn` lets oneDNN take the products of float32 on a CPU, those of attention too where
+    `attn_implementation` is None: on AMD's processors in half the time; the last bits differ.
 
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.
@@ -78,7 +82,9 @@ def load(
     restore_unsaved(model, positions)
     if labels is not None:
         name_classes(model, labels)
-    set_attention(model, attn_implementation)
+    if onednn:
+        use_onednn(model)
+    set_attention(model, attn_implementation, own=BY_ONEDNN if onednn else IN_PARTS)
     return model.eval() if dtype is None else model.eval().to(dtype)
 
 

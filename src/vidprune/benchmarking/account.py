@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from vidprune.backbones.base import Backbone, Signal
+from vidprune.backbones.onednn import LINEAR_OPERATIONS
 from vidprune.backbones.registry import adapt
 from vidprune.layout import Layout
 from vidprune.model import run
@@ -91,7 +92,7 @@ class _Watch(TorchFunctionMode):
     def _kind(self, function: Any) -> str:
         if self.doing != "block":
             return self.doing
-        if function is functional.linear:
+        if function in LINEAR_OPERATIONS:
             return "linear"
         return "attention" if function in _ATTENTION else "rest"
 

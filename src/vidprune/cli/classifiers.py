@@ -58,6 +58,7 @@ def make_models(
         labels=arguments.labels,
         dtype=arguments.dtype,
         attn_implementation=arguments.attn_implementation,
+        onednn=arguments.onednn,
     )
     tell_random_weights(arguments)
     return [prune(model, reducer) for reducer in reducers], protocol_for(model, options)

@@ -31,6 +31,15 @@ def add_clip_shape(group: Any) -> None:
     group.add_argument("--size", type=int, metavar="N", help="pixels of a square")
 
 
+def add_onednn(group: Any) -> None:
+    """How products of float32 are taken on a CPU."""
+    group.add_argument(
+        "--onednn",
+        action="store_true",
+        help="products of float32 on a CPU by oneDNN: half the time on AMD's; last bits differ",
+    )
+
+
 def add_model(
     verb: argparse.ArgumentParser, *, several_reducers: bool = False, batches: bool = True
 ) -> None:
@@ -60,6 +69,7 @@ def add_model(
         metavar="NAME",
         help="sdpa, eager, flash_attention_2, ... as transformers know it (the fastest of torch's)",
     )
+    add_onednn(group)
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     if batches:
         group.add_argument(

@@ -37,7 +37,7 @@ class Plan:
     frames and by smaller frames, and the next smaller architecture (or `smaller`, a checkpoint).
     `videos`: also from files to logits, which models need a head for, at the largest batch size
     and in the first mode, with the views of the preset `protocol` (None: what checkpoints record);
-    `workers` as in `Classifier.classify`.
+    `workers` as in `Classifier.classify`, `onednn` as in `load`.
     """
 
     models: tuple[str, ...]
@@ -55,6 +55,7 @@ class Plan:
     videos: tuple[Path, ...] = ()
     protocol: str | None = None
     workers: int | None = None
+    onednn: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("dtypes", DTYPES), ("modes", MODES)):
@@ -214,6 +215,7 @@ def _models(
                 frames=subject.frames,
                 size=subject.size,
                 dtype=DTYPES[dtype],
+                onednn=plan.onednn,
             ).to(device)
     return {
         subject: prune(dense[replace(subject, reducer=NONE, matched=None)], subject.reducer)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidprune.backbones.attention_in_parts import attention_of
+from vidprune.backbones.onednn import uses_onednn
 from vidprune.environment import environment, usable_cores
 from vidprune.inference import (
     Classifier,
@@ -226,6 +227,7 @@ class _Job:
             protocol=asdict(protocol),
             dtype=_dtype(model),
             attention=attention_of(model),
+            onednn=uses_onednn(model),
             batch_size=self.classifier.batch_size,
             processes=len(shares),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -243,6 +245,7 @@ class _Job:
             "dtype": _dtype(model),
             # Where nothing is said, it is what the family takes of itself.
             **({"attention": attention} if (attention := attention_of(model)) else {}),
+            **({"onednn": True} if uses_onednn(model) else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }
 
