@@ -24,6 +24,7 @@ from vidprune.cli import (
     visualize,
 )
 from vidprune.cli.statuses import FAILURE, INTERRUPTED, USAGE
+from vidprune.memory import keep_freed_memory
 
 # The order of the help text.
 VERBS = {
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = shlex.join(["vidprune", *argv])
     if not arguments.debug:
         _quieten_libraries()
+    keep_freed_memory()
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
