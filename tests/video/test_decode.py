@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidprune.video.decode import UnreadableVideo, _display_matrix, _upright, read_frames
+from vidprune.video.decode import read_frames
+from vidprune.video.opening import UnreadableVideo
+from vidprune.video.upright import display_matrix, upright
 
 EVERY = range
 PLAIN = ("libx264", "yuv420p")
@@ -138,7 +140,7 @@ def test_a_single_frame_is_a_video(videos, tmp_path):
 @pytest.mark.parametrize("degrees", [0, 90, 180, -90])
 @pytest.mark.parametrize("left_right", [False, True])
 @pytest.mark.parametrize("top_bottom", [False, True])
-def test_frames_are_upright(videos, tmp_path, degrees, left_right, top_bottom):
+def test_frames_areupright(videos, tmp_path, degrees, left_right, top_bottom):
     written = videos.noise(2, 24, 32)
     path = videos.write(
         tmp_path / "phone.mov",
@@ -169,8 +171,8 @@ class FrameWithUnknownSideData:
 
 def test_rotation_is_found_beside_side_data_that_pyav_does_not_know(videos):
     (image,) = videos.noise(1)
-    matrix = _display_matrix(FrameWithUnknownSideData())
-    assert np.array_equal(_upright(image, matrix), np.rot90(image))
+    matrix = display_matrix(FrameWithUnknownSideData())
+    assert np.array_equal(upright(image, matrix), np.rot90(image))
 
 
 def test_frames_that_change_size_come_in_the_first_size(videos, tmp_path):
@@ -397,7 +399,7 @@ def test_the_broken_and_the_odd_among_real_clips(shared, videos):
     }
 
 
-def test_a_real_rotated_clip_stands_upright(shared):
+def test_a_real_rotated_clip_standsupright(shared):
     path = shared("clips/rotated90_h264__torchcodec.mp4")
     with av.open(str(path)) as container:
         stored = next(container.decode(video=0)).to_ndarray(format="rgb24")

@@ -3,7 +3,8 @@
 import pytest
 
 from vidprune.video import truncation
-from vidprune.video.decode import UnreadableVideo, read_frames
+from vidprune.video.decode import read_frames
+from vidprune.video.opening import UnreadableVideo
 
 KINDS = {
     ".mkv": {},

@@ -15,7 +15,8 @@ from vidprune.video.datasets import (
     read_dataset,
     read_list,
 )
-from vidprune.video.decode import Frames, UnreadableVideo, read_frames
+from vidprune.video.decode import Frames, read_frames
+from vidprune.video.opening import UnreadableVideo
 from vidprune.video.preprocess import IMAGENET, Normalisation, normalise
 from vidprune.video.resize import resize_short_side
 from vidprune.video.views import PROTOCOLS, Protocol
