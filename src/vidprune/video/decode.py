@@ -1,9 +1,11 @@
 """Frames at given indices, in one pass over a video file (PyAV).
 
 The stream is decoded from its first frame to its last, and frame i is the i-th that comes out:
-no seeking, so no wrong frame where timestamps or key frames lie. Decoding runs to the end even
-when the last frames are not needed, because only then is the number of frames known, and every
-index depends on it. Frames that are not needed are neither converted nor kept.
+no wrong frame where timestamps or key frames lie. Decoding runs to the end even when the last
+frames are not needed, because only then is the number of frames known, and every index depends on
+it. Frames that are not needed are neither converted nor kept. Where a long video has much that
+nobody needs, and tells beyond doubt which frames it has, only the rest is decoded: see
+Note [when to seek].
 
 A frame is what a viewer sees: display rotation and mirroring are applied, colour matrix and
 range follow the stream, transparency is dropped. Pixels are taken as square (the aspect ratio of
@@ -17,6 +19,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from vidprune.video.opening import OpenVideo, Path, UnreadableVideo, message_of, opened
+from vidprune.video.seeking import Astray, Route, along, route_to
 from vidprune.video.upright import Converter, Image
 
 __all__ = ["Frames", "read_frames"]
@@ -61,7 +64,15 @@ def read_frames(
         raise ValueError(f"threads is {threads}, but must be 1 or more, or 0 for one per core")
     with opened(path, threads) as video:
         expected = _announced_frames(video)
-        frames = _collect(video, choose, expected, prepare)
+        wanted = _wanted(choose, expected)
+        route = None if video.missing_bytes else route_to(wanted, expected, path)
+        if route is None:
+            frames = _collect(video, wanted, expected, prepare)
+        elif images := _images_along(route, video, wanted, prepare):
+            return Frames(expected, images)
+    if route is not None:
+        with opened(path, threads) as video:
+            frames = _collect(video, wanted, expected, prepare)
     if video.missing_bytes:
         raise UnreadableVideo(
             path,
@@ -70,17 +81,33 @@ def read_frames(
         )
     if frames.num_frames != expected:
         with opened(path, threads) as video:
-            frames = _collect(video, choose, frames.num_frames, prepare)
+            wanted = _wanted(choose, frames.num_frames)
+            frames = _collect(video, wanted, frames.num_frames, prepare)
     return frames
+
+
+def _images_along(
+    route: Route, video: OpenVideo, wanted: Collection[int], prepare: Callable[[Image], Image]
+) -> dict[int, Image]:
+    """The wanted images from those stretches alone that hold them; none where that goes astray."""
+    images: dict[int, Image] = {}
+    converter = None
+    try:
+        for index, frame in along(route, video):
+            converter = converter or Converter(video.path, frame)
+            if index in wanted:
+                images[index] = prepare(converter.image(frame))
+    except Astray:
+        return {}
+    return images
 
 
 def _collect(
     video: OpenVideo,
-    choose: Callable[[int], Sequence[int]],
+    wanted: Collection[int],
     expected: int,
     prepare: Callable[[Image], Image],
 ) -> Frames:
-    wanted = _wanted(choose, expected)
     images: dict[int, Image] = {}
     converter = None
     count = 0

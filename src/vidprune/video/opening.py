@@ -35,11 +35,15 @@ class UnreadableVideo(Exception):
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A file opened for decoding: its container and best video stream, and its size on disk."""
+    """A file opened for decoding: its container and best video stream, and its size on disk.
+
+    `size`: width and height of the stream's frames, as its header has them.
+    """
 
     path: Path
     container: InputContainer
     stream: VideoStream
+    size: tuple[int, int]
     num_bytes: int
     missing_bytes: int
 
@@ -73,7 +77,8 @@ def opened(path: Path, threads: int) -> Iterator[OpenVideo]:
             stream = _best_stream(path, container)
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = threads
-            yield OpenVideo(path, container, stream, num_bytes, missing)
+            size = stream.codec_context.width, stream.codec_context.height
+            yield OpenVideo(path, container, stream, size, num_bytes, missing)
 
 
 class _Unnamed:
