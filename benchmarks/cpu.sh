@@ -5,19 +5,20 @@
 #
 # Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
 # filled); families (one published shape of each, from a real clip to its logits; CLIP names
-# another); r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: every reducer at the
-# arithmetic of STA with that r), or one of their records by its name, such as
+# another); input (from four files to logits, by how many processes decode; CLIPS names others);
+# r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals
+# at its arithmetic, with r64 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; all. Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in target videoswin families r64 r32 r96 r48; do
+    for part in target videoswin families input r64 r32 r96 r48; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: target, videoswin, families, r32, r48, r64, r96, all}"
+part="${1:?a part: target, videoswin, families, input, r32, r48, r64, r96, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -31,7 +32,8 @@ target)
     pinned=(taskset --cpu-list 0)
     for size in small base; do
         run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 \
-            --against random random:fold=true --no-alternatives --batch-size 8 --threads 1 --repeats 7 "${@:2}"
+            --against random random:fold=true --no-alternatives --batch-size 8 --threads 1 --repeats 7 \
+            --onednn "${@:2}"
     done ;;
 videoswin)
     for size in t b; do
@@ -55,6 +57,19 @@ families)
             --no-alternatives --batch-size 1 --threads 2 --repeats 3 --protocol single \
             --video "$clip" "${@:2}"
     done ;;
+input)
+    clips="${CLIPS:-../shared/clips}"
+    if ! compgen -G "$clips/k400_*.mp4" > /dev/null; then
+        echo "cpu.sh: input needs clips, and no k400_*.mp4 is in $clips; name a folder by CLIPS=DIR" >&2
+        exit
+    fi
+    for dtype in fp32 bf16; do
+        for workers in 0 1 2; do
+            run "input-$dtype-workers-$workers" --model vit_small_patch16_224 --reducer sta:r=64 \
+                --no-alternatives --dtype "$dtype" --onednn --batch-size 15 --threads 2 --repeats 2 \
+                --protocol k400 --workers "$workers" --video "$clips"/k400_*.mp4 "${@:2}"
+        done
+    done ;;
 r32 | r48 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
         small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
@@ -62,17 +77,19 @@ r32 | r48 | r64 | r96)
     done ;;
 *-batch-*-r[1-9]*)
     IFS=- read -r size dtype _ batch r <<<"$part"
-    rivals=(random random:fold=true sta:fold=true grid tome run-length vid-tldr)
+    rivals=(random random:fold=true tome)
     others=()
-    # Once is enough: of ToMe's options, which differ little in time; and in large batches, which
-    # take long, of cheaper dense models.
-    if [[ "$r" == r64 ]]; then rivals+=(tome:proportional_attention=true tome:mode=drop)
-    elif ((batch > 1)); then others=(--no-alternatives); fi
+    # Once is enough of those that differ little in time, and of cheaper dense models.
+    if [[ "$r" == r64 ]]; then
+        rivals+=(sta:fold=true grid run-length vid-tldr tome:proportional_attention=true tome:mode=drop)
+    else others=(--no-alternatives); fi
+    # bf16 has oneDNN in any case.
+    if [[ "$dtype" == fp32 ]]; then others+=(--onednn); fi
     run "$part" --model "vit_${size}_patch16_224" --dtype "$dtype" --reducer "sta:r=${r#r}" \
         --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, videoswin, families, r32, r48, r64," \
+    echo "cpu.sh: no part is called $part; choose target, videoswin, families, input, r32, r48, r64," \
         "r96, one of their records or all" >&2
     exit 2 ;;
 esac

@@ -8,7 +8,7 @@
 #     OUT=build/try benchmarks/gpu.sh rivals --device cpu --frames 4 --repeats 2
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
-# graph-large (compiled as one graph, r = 0 and 64), rivals (ViT-B, r = 64, every reducer), selection
+# graph-large (compiled as one graph, and that replayed, r = 0, 64 and 96), rivals (ViT-B, r = 64, every reducer), selection
 # (ViT-L, r = 64, by Triton's kernels and by torch), all.
 # Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand.
 set -euo pipefail
@@ -38,8 +38,8 @@ small | base | large | huge)
     run --model "vit_${part}_patch16_224" --reducer "${sweep[@]}" --against random random:fold=true \
         --mode eager blocks "${@:2}" ;;
 graph-base | graph-large)
-    run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 --against random random:fold=true \
-        --no-alternatives --mode eager graph "${@:2}" ;;
+    run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 sta:r=96 --against random \
+        random:fold=true --no-alternatives --mode eager graph cuda-graph "${@:2}" ;;
 rivals)
     run --model vit_base_patch16_224 --reducer sta:r=64 \
         --against random random:fold=true sta:fold=true grid tome \

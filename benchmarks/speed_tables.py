@@ -74,12 +74,13 @@ def _machine(record: Benchmark) -> dict[str, Any]:
 
 
 def account() -> str:
-    """Where a forward's time goes, dense and with STA at r = 64, and what the bound leaves."""
+    """Where a forward's time goes, dense and with STA at r = 64, what the bound leaves, and what
+    its products alone would take at the machine's rate."""
     # Of these models the head takes no time that shows; older records book it as embedding.
     kinds = [kind for kind in KINDS if kind != "head"]
     lines = [
-        f"| model, dtype, batch | ms | {' | '.join(kinds)} | all |",
-        "|---|---|" + "--:|" * (len(kinds) + 1),
+        f"| model, dtype, batch | ms | {' | '.join(kinds)} | all | products at best | ratio |",
+        "|---|---|" + "--:|" * (len(kinds) + 3),
     ]
     records = []
     for size, dtype, batch in SETTINGS:
@@ -88,13 +89,36 @@ def account() -> str:
         dense, pruned = (row.speed.account_ms for row in found.rows[:2])
         title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
         config = architecture(found.rows[0].setting.checkpoint)
-        bound = shrunk(dense, costs(config), costs(config, found.rows[1].setting.reducer))
-        named = {"`none`": dense, "bound": bound, "`sta:r=64`": pruned}
-        for name, spent in named.items():
-            cells = [f"{spent[kind]:.0f}" for kind in kinds] + [f"{sum(spent.values()):.0f}"]
+        whole, left = costs(config), costs(config, found.rows[1].setting.reducer)
+        best = 1e3 * batch / found.rates[dtype].matmul_gmacs_per_second
+        named = {
+            "`none`": (dense, best * whole.gmacs_per_view),
+            "bound": (shrunk(dense, whole, left), best * left.gmacs_per_view),
+            "`sta:r=64`": (pruned, best * left.gmacs_per_view),
+        }
+        for name, (spent, products) in named.items():
+            total = sum(spent.values())
+            cells = [f"{spent[kind]:.0f}" for kind in kinds]
+            cells += [f"{total:.0f}", f"{products:.0f}", f"{total / products:.2f}"]
             lines.append(f"| {title} | {name} | {' | '.join(cells)} |")
             title = ""
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
+    return "\n".join([*lines, "", _rates(records), _of_one_machine(records), ""])
+
+
+def _rates(records: list[Benchmark]) -> str:
+    """What the machine did at best, over all these records."""
+    said = []
+    for dtype in ("fp32", "bf16"):
+        found = [record.rates[dtype] for record in records if dtype in record.rates]
+        products = [
+            f"{pick(each.matmul_gmacs_per_second for each in found):.0f}" for pick in (min, max)
+        ]
+        copies = [f"{pick(each.copy_gib_per_second for each in found):.1f}" for pick in (min, max)]
+        said.append(
+            f"{dtype}: {' to '.join(products)} GMACs/s in one large product, "
+            f"{' to '.join(copies)} GiB/s read and written by a copy"
+        )
+    return f"At best the machine did, before each run, in {'; in '.join(said)}.\n"
 
 
 def matched(size: str, dtype: str, batch: int) -> str:

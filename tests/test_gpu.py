@@ -4,6 +4,7 @@ VIDPRUNE_TEST_DEVICE names another device than cuda.
 """
 
 import os
+from itertools import product
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ import torch
 import vidprune
 from comparator import assert_same_selection
 from reducers.triton_cases import CASES, check
+from tiny_job import write_checkpoint, write_list
 from tiny_videomae import clips, tiny_videomae
-from vidprune.inference import Classifier
+from vidprune.benchmarking.compiled import forward_in
+from vidprune.inference import Classifier, Request, clip_key
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.reducers.sta import select
 from vidprune.reducers.sta_backend import select_by_triton
-from vidprune.video import Protocol
+from vidprune.video import Protocol, read_views
 
 pytestmark = pytest.mark.gpu
 DEVICE = os.environ.get("VIDPRUNE_TEST_DEVICE", "cuda")
@@ -140,3 +144,41 @@ def test_a_clip_does_not_depend_on_its_neighbours():
     keys = torch.arange(4)
     alone = torch.cat([classifier(pixels[i : i + 1], keys[i : i + 1]) for i in range(4)])
     assert torch.equal(classifier(pixels, keys), alone)
+
+
+@on_cuda
+@pytest.mark.slow
+def test_a_replayed_forward_says_what_an_eager_one_says():
+    """Of clips that it was not recorded with."""
+    model = vidprune.prune(tiny_videomae().to(DEVICE, torch.bfloat16), vidprune.STA(r=3))
+    keys = torch.arange(2, device=DEVICE)
+    eager, replayed = (forward_in(model, mode, keys) for mode in ("eager", "cuda-graph"))
+    with torch.inference_mode():
+        for seed in range(4):
+            pixels = clips(2, seed=seed).to(DEVICE, torch.bfloat16)
+            found, wanted = replayed(pixels).clone(), eager(pixels)
+            torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_batches_that_overlap_say_what_each_says_alone(dtype, tmp_path):
+    """Copied from pinned memory, and begun before the last is waited for."""
+    write_checkpoint(tmp_path / "model")
+    write_list(tmp_path, videos=3)
+    loaded = vidprune.load(tmp_path / "model", dtype=dtype)
+    made = Classifier(
+        vidprune.prune(loaded, vidprune.STA(r=4)),
+        protocol_for(loaded, ViewOptions()),
+        batch_size=2,
+        device=torch.device(DEVICE),
+    )
+    names = [f"{number:02d}.mp4" for number in range(3)]
+    asked = [Request(name, tmp_path / name, (0, 1, 2, 3)) for name in names]
+    found = list(made.classify(asked, workers=1))
+    assert [(each.name, each.view) for each in found] == list(product(names, range(4)))
+    for name in names:
+        pixels = read_views(tmp_path / name, made.protocol).pixels
+        for view in range(4):
+            alone = made(pixels[view : view + 1], torch.tensor([clip_key(name, view)]))[0]
+            (same,) = (each for each in found if (each.name, each.view) == (name, view))
+            assert torch.equal(same.logits, alone)

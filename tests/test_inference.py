@@ -1,8 +1,9 @@
 """Videos -> logits: in order, whatever breaks in between, and the same however a job is cut."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 import tiny_job
 from tiny_job import drifting_images, write_checkpoint, write_list, write_video
+from vidprune import inference
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import (
     Classifier,
@@ -94,18 +96,18 @@ def test_batches_are_filled_across_videos_and_all_have_one_shape(folder, monkeyp
     shapes, filled = [], []
     made = classifier(folder)
     forward = made.model.forward
-    run = Classifier.__call__
+    start = Classifier.start
 
     def see_shape(pixels: Tensor, **options: Tensor) -> object:
         shapes.append(tuple(pixels.shape))
         return forward(pixels, **options)
 
-    def see_filled(self: Classifier, clips: Tensor, keys: Tensor) -> Tensor:
+    def see_filled(self: Classifier, clips: Sequence[Tensor], keys: Sequence[int]) -> Tensor:
         filled.append(len(clips))
-        return run(self, clips, keys)
+        return start(self, clips, keys)
 
     monkeypatch.setattr(made.model, "forward", see_shape)
-    monkeypatch.setattr(Classifier, "__call__", see_filled)
+    monkeypatch.setattr(Classifier, "start", see_filled)
     assert len(list(made.classify(requests(folder), workers=0))) == 17
     assert filled == [3, 3, 3, 3, 3, 1]
     assert set(shapes) == {(3, 16, 3, 32, 32)}
@@ -123,6 +125,35 @@ def test_several_models_side_by_side_say_what_each_says_alone(folder, workers):
             if isinstance(expected, ViewLogits):
                 assert torch.equal(found.logits, expected.logits)
     assert not torch.equal(rows[0][0].logits, rows[0][1].logits)
+
+
+def test_the_next_batch_begins_before_the_last_is_waited_for(folder, monkeypatch):
+    """As on a GPU; and says the same, in the same order."""
+    made = [classifier(folder, reducer) for reducer in ("none", "random:r=4")]
+    asked = requests(folder, (3,), (0, 1, 2, 3), (0,), (1, 2))
+    wanted = list(classify_with_each(made, asked, workers=0))
+    done: list[str] = []
+    start, outcomes = Classifier.start, inference._Begun.outcomes
+
+    def seen(self: Classifier, *arguments: Any) -> Tensor:
+        done.append("begun")
+        return start(self, *arguments)
+
+    def waited(self: Any) -> Any:
+        done.append("waited")
+        return outcomes(self)
+
+    monkeypatch.setattr(Classifier, "start", seen)
+    monkeypatch.setattr(inference._Begun, "outcomes", waited)
+    monkeypatch.setattr(inference, "_batches_ahead", lambda classifiers: 1)
+    found = list(classify_with_each(made, asked, workers=0))
+    assert done[:4] == ["begun"] * 4
+    assert done[4] == "waited"
+    for each, other in zip(found, wanted, strict=True):
+        assert outline(iter(each)) == outline(iter(other))
+        for one, same in zip(each, other, strict=True):
+            if isinstance(same, ViewLogits):
+                assert torch.equal(one.logits, same.logits)
 
 
 def test_models_that_want_other_batches_cannot_go_side_by_side(folder):

@@ -1,6 +1,7 @@
 """Video files -> logits of their views: decoding beside the model, batches of one fixed shape."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,16 +81,18 @@ class Classifier:
         `clip_keys` (B,) int64 seeds the random draws of reducers that make any. B is at most the
         batch size.
         """
-        logits = self._forward(clips, clip_keys).logits.float().cpu()
-        return per_clip(logits, self.batch_size)[: len(clips)]
+        return self.start(tuple(clips), clip_keys.tolist()).cpu()[: len(clips)]
 
-    def _forward(self, clips: Tensor, clip_keys: Tensor) -> PrunedOutput:
+    def start(self, clips: Sequence[Tensor], clip_keys: Sequence[int]) -> Tensor:
+        """As calling it, with clips (T, 3, S, S) one by one; but the logits, of the whole batch
+        with what fills it up, are on their device, which may still be at work on them."""
         missing = self.batch_size - len(clips)
-        padded = torch.cat([clips, clips[-1:].expand(missing, *clips.shape[1:])])
-        keys = torch.cat([clip_keys, clip_keys[-1:].expand(missing)])
-        pixels = normalise(padded.to(self.device), self.normalisation, dtype=self.model.dtype)
+        batch = _sent([*clips, *[clips[-1]] * missing], self.device)
+        keys = torch.tensor([*clip_keys, *[clip_keys[-1]] * missing], device=self.device)
+        pixels = normalise(batch, self.normalisation, dtype=self.model.dtype)
         with torch.inference_mode():
-            return self.model(pixels, clip_keys=keys.to(self.device))
+            found: PrunedOutput = self.model(pixels, clip_keys=keys)
+        return per_clip(found.logits, self.batch_size)
 
     def classify(
         self, requests: Sequence[Request], *, workers: int | None = None
@@ -103,21 +106,11 @@ class Classifier:
         for (outcome,) in classify_with_each([self], requests, workers=workers):
             yield outcome
 
-    def _outcomes(
-        self, waiting: Sequence["_Waiting | Unreadable"]
-    ) -> Iterator[ViewLogits | Unreadable]:
-        """One batch of views, and between them, in their place, the videos without any."""
+    def _begin(self, waiting: Sequence["_Waiting | Unreadable"]) -> "_Begun":
         views = [item for item in waiting if isinstance(item, _Waiting)]
-        logits = iter(self._run(views) if views else ())
-        for item in waiting:
-            if isinstance(item, Unreadable):
-                yield item
-            else:
-                yield ViewLogits(item.name, item.view, next(logits))
-
-    def _run(self, views: Sequence["_Waiting"]) -> Tensor:
-        clips = torch.stack([view.pixels for view in views])
-        return self(clips, torch.tensor([clip_key(view.name, view.view) for view in views]))
+        keys = [clip_key(view.name, view.view) for view in views]
+        logits = self.start([view.pixels for view in views], keys) if views else None
+        return _Begun(waiting, logits)
 
 
 def classify_with_each(
@@ -129,8 +122,19 @@ def classify_with_each(
     where they do not share one protocol and one batch size.
     """
     check_alike(classifiers)
+    begun: deque[list[_Begun]] = deque()
     for batch in _batches(requests, classifiers[0], workers):
-        yield from zip(*(classifier._outcomes(batch) for classifier in classifiers), strict=True)
+        begun.append([classifier._begin(batch) for classifier in classifiers])
+        if len(begun) > _batches_ahead(classifiers):
+            yield from zip(*(each.outcomes() for each in begun.popleft()), strict=True)
+    for rest in begun:
+        yield from zip(*(each.outcomes() for each in rest), strict=True)
+
+
+def _batches_ahead(classifiers: Sequence[Classifier]) -> int:
+    """How many batches are begun before the first is waited for: while a GPU is at work on one, the
+    next is put together."""
+    return int(any(classifier.device.type != "cpu" for classifier in classifiers))
 
 
 def check_alike(classifiers: Sequence[Classifier]) -> None:
@@ -152,6 +156,31 @@ class _Waiting:
     name: str
     view: int
     pixels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A batch, and what a classifier says of its views, or will: logits (B, classes)."""
+
+    waiting: Sequence[_Waiting | Unreadable]
+    logits: Tensor | None
+
+    def outcomes(self) -> Iterator[ViewLogits | Unreadable]:
+        """One for each view, and between them, in their place, the videos without any."""
+        logits = iter(() if self.logits is None else self.logits.cpu())
+        for item in self.waiting:
+            if isinstance(item, Unreadable):
+                yield item
+            else:
+                yield ViewLogits(item.name, item.view, next(logits))
+
+
+def _sent(clips: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Clips (T, 3, S, S) as one batch on a device. To a GPU they go from memory that it reads by
+    itself, so that nobody waits for the copy."""
+    on_gpu = device.type == "cuda"
+    batch = torch.empty((len(clips), *clips[0].shape), dtype=clips[0].dtype, pin_memory=on_gpu)
+    return torch.stack(list(clips), out=batch).to(device, non_blocking=on_gpu)
 
 
 def _batches(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vidprune.benchmarking.rates import Rates
 from vidprune.benchmarking.report import Benchmark, BenchmarkRow, EndToEnd, Setting, Speed
 from vidprune.intervals import Interval
 from vidprune.metrics import Nearness
@@ -86,6 +87,7 @@ BENCHMARK = Benchmark(
     environment={"torch": "2", "cpu_threads": 2},
     command="vidprune benchmark",
     date="2026-01-01",
+    rates={"fp32": Rates(matmul_gmacs_per_second=100.5, copy_gib_per_second=20.0)},
 )
 
 
@@ -116,13 +118,15 @@ def test_json_holds_every_field_and_is_json() -> None:
     assert text.endswith("}\n")
 
 
-def test_records_from_before_there_were_views_can_still_be_read() -> None:
+def test_records_from_before_there_were_views_or_rates_can_still_be_read() -> None:
     record = json.loads(BENCHMARK.to_json())
+    del record["rates"]
     for row in record["rows"]:
         del row["setting"]["views"], row["contest"]
     found = Benchmark.from_json(json.dumps(record))
     assert [row.setting.views for row in found.rows] == [None] * 3
     assert found.rows[0] == ROWS[0]
+    assert found.rates == {}
 
 
 def table(record: Benchmark) -> list[dict[str, str]]:

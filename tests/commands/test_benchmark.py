@@ -15,6 +15,7 @@ import tiny_job
 from tiny_job import write_checkpoint, write_list
 from vidprune.backbones.checkpoints import configuration, load
 from vidprune.benchmarking import contest as contest_module
+from vidprune.benchmarking import rates as rates_module
 from vidprune.benchmarking import videos as benchmark_videos
 from vidprune.benchmarking.end_to_end import race
 from vidprune.benchmarking.report import Benchmark, BenchmarkRow
@@ -35,6 +36,13 @@ def quiet() -> Iterator[None]:
     with tiny_job.one_thread():
         yield
     logging.enable_progress_bar()
+
+
+@pytest.fixture(autouse=True)
+def small_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine does at best is measured on something small."""
+    monkeypatch.setattr(rates_module, "_SIDE", 32)
+    monkeypatch.setattr(rates_module, "_COPIED_BYTES", 2**16)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +257,9 @@ def test_what_is_there_so_far_is_shown_after_each_contest(job: Path, plain: None
     assert [len(record.rows) for record in grown] == [5, 10]
     assert grown[-1] == found
     assert grown[0].rows == found.rows[:5]
-    assert heard == [f"{job}/model, fp32, batch {size}" for size in (2, 1)]
+    contests = [f"{job}/model, fp32, batch {size}" for size in (2, 1)]
+    assert heard == ["what the machine does at best", *contests]
+    assert set(found.rates) == {"fp32"}
 
 
 def test_one_candidate_that_fails_is_a_row_with_a_reason(job: Path, monkeypatch: Any) -> None:

@@ -10,7 +10,7 @@ from vidprune.backbones.registry import adapt, has_head
 from vidprune.model import run
 from vidprune.pruned import Pruned
 
-MODES = ("eager", "blocks", "graph")
+MODES = ("eager", "blocks", "graph", "cuda-graph")
 
 
 def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:
@@ -18,20 +18,29 @@ def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor]
     of a model without a head, to one vector per clip.
 
     `eager`: as it stands. `blocks`: the blocks compiled, one graph for all of them and any
-    number of tokens, the selection eager. `graph`: compiled as one graph. `clip_keys` (B,) are the
-    clips' keys, which whoever reads videos has for nothing.
+    number of tokens, the selection eager. `graph`: compiled as one graph. `cuda-graph`: that, its
+    launches recorded once and replayed, which takes the host out of small batches; what it gives is
+    overwritten by the next call. `clip_keys` (B,) are the clips' keys, which whoever reads videos
+    has for nothing.
+
+    Raises ValueError for what is no mode, and for `cuda-graph` off CUDA.
     """
     if mode == "eager":
         return _forward(model, clip_keys)
     if mode == "blocks":
         backbone = adapt(model, compiled=True)
         return lambda pixels: run(backbone, model.reducer, model.stages, pixels, clip_keys)[0]
-    if mode != "graph":
+    if mode not in MODES:
         raise ValueError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}")
+    if mode == "cuda-graph" and model.device.type != "cuda":
+        raise ValueError(
+            f"mode='cuda-graph' is for CUDA, and the model is on {model.device}; choose another"
+        )
     forward = _forward(model, clip_keys)
     # Compiled code is kept, counted and looked up by code object: a model of its own wants its own.
     forward.__code__ = forward.__code__.replace()
-    return torch.compile(forward, fullgraph=True, dynamic=False)
+    how = "reduce-overhead" if mode == "cuda-graph" else None
+    return torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
 
 
 def _forward(model: Pruned, clip_keys: Tensor) -> FunctionType:

@@ -159,13 +159,13 @@ class _Stopwatch(Classifier):
             timed.model, timed.protocol, batch_size=timed.batch_size, device=timed.device
         )
         self._seconds = seconds
-        clip = 1, self.protocol.frames, 3, self.protocol.size, self.protocol.size
-        super().__call__(torch.zeros(clip, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+        clip = self.protocol.frames, 3, self.protocol.size, self.protocol.size
+        super().start([torch.zeros(clip, dtype=torch.uint8)], [0]).cpu()
 
-    def __call__(self, clips: Tensor, clip_keys: Tensor) -> Tensor:
+    def start(self, clips: Sequence[Tensor], clip_keys: Sequence[int]) -> Tensor:
         """See Classifier; logits come back on the CPU, so that the device is done by then."""
         started = time.perf_counter()
-        logits = super().__call__(clips, clip_keys)
+        logits = super().start(clips, clip_keys).cpu()
         self._seconds.append(time.perf_counter() - started)
         return logits
 

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vidprune.benchmarking.rates import Rates
 from vidprune.intervals import Interval
 from vidprune.metrics import Nearness
 
@@ -125,7 +126,8 @@ class BenchmarkRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A benchmark's rows and what they were taken on; `videos` says how many nearness is over."""
+    """A benchmark's rows and what they were taken on; `videos` says how many nearness is over,
+    `rates` what the machine did at best, by dtype."""
 
     rows: tuple[BenchmarkRow, ...]
     repeats: int
@@ -134,6 +136,7 @@ class Benchmark:
     environment: dict[str, Any]
     command: str
     date: str
+    rates: dict[str, Rates] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, text: str) -> "Benchmark":
@@ -141,6 +144,9 @@ class Benchmark:
         record = json.loads(text)
         rows = tuple(_row(row) for row in record.pop("rows"))
         record["unreadable"] = tuple(record["unreadable"])
+        # Older records have none.
+        rates = record.pop("rates", {})
+        record["rates"] = {dtype: Rates(**found) for dtype, found in rates.items()}
         return cls(rows=rows, **record)
 
     def to_json(self) -> str:

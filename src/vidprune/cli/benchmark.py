@@ -75,9 +75,9 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         "--mode",
         dest="modes",
         nargs="+",
-        choices=("eager", "blocks", "graph"),
+        choices=("eager", "blocks", "graph", "cuda-graph"),
         default=["eager"],
-        help="as it stands, blocks compiled, compiled as one graph (eager)",
+        help="as it stands, blocks compiled, compiled as one graph, that replayed (eager)",
     )
     group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")

@@ -15,6 +15,7 @@ from vidprune.backbones.registry import promises_head, shape_of
 from vidprune.benchmarking.budget import matched_frames, matched_reducer, matched_size
 from vidprune.benchmarking.compiled import MODES
 from vidprune.benchmarking.contest import Candidate, contest
+from vidprune.benchmarking.rates import Rates, machine_rates
 from vidprune.benchmarking.report import Benchmark, BenchmarkRow, Setting
 from vidprune.benchmarking.table import markdown
 from vidprune.benchmarking.videos import over_videos
@@ -167,12 +168,18 @@ def benchmark(
         environment=environment(device),
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        rates=_rates(plan, device, tell),
     )
     for checkpoint, dtype in product(plan.models, plan.dtypes):
         for grown in _grown(plan, found, known[checkpoint], dtype, device, tell):
             found = grown
             observe(found)
     return found
+
+
+def _rates(plan: Plan, device: torch.device, tell: Callable[[str], object]) -> dict[str, Rates]:
+    tell("what the machine does at best")
+    return {dtype: machine_rates(DTYPES[dtype], device) for dtype in plan.dtypes}
 
 
 def _grown(
