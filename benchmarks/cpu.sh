@@ -6,6 +6,7 @@
 # Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
 # filled); families (one published shape of each, from a real clip to its logits; CLIP names
 # another); input (from four files to logits, by how many processes decode; CLIPS names others);
+# levers (ViT-S as torch runs it, and with each thing that makes it faster, in turn);
 # r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals
 # at its arithmetic, with r64 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; all. Nothing else should run on the machine.
@@ -13,12 +14,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in target videoswin families input r64 r32 r96 r48; do
+    for part in target videoswin families input levers r64 r32 r96 r48; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: target, videoswin, families, input, r32, r48, r64, r96, all}"
+part="${1:?a part: target, videoswin, families, input, levers, r32, r48, r64, r96, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -63,11 +64,24 @@ input)
         echo "cpu.sh: input needs clips, and no k400_*.mp4 is in $clips; name a folder by CLIPS=DIR" >&2
         exit
     fi
-    for dtype in fp32 bf16; do
-        for workers in 0 1 2; do
-            run "input-$dtype-workers-$workers" --model vit_small_patch16_224 --reducer sta:r=64 \
-                --no-alternatives --dtype "$dtype" --onednn --batch-size 15 --threads 2 --repeats 2 \
-                --protocol k400 --workers "$workers" --video "$clips"/k400_*.mp4 "${@:2}"
+    for setting in bf16-0 bf16-1 bf16-2 fp32-2; do
+        IFS=- read -r dtype workers <<<"$setting"
+        run "input-$dtype-workers-$workers" --model vit_small_patch16_224 --reducer sta:r=64 \
+            --against random random:fold=true --no-alternatives --dtype "$dtype" --onednn \
+            --batch-size 15 --threads 2 --repeats 2 --protocol k400 --workers "$workers" \
+            --video "$clips"/k400_*.mp4 "${@:2}"
+    done ;;
+levers)
+    for round in 1 2 3; do
+        for lever in fp32-torch fp32-kept fp32-onednn bf16-torch bf16-kept bf16-parts; do
+            pinned=() options=(--dtype "${lever%%-*}")
+            # glibc told to do as it does by itself, which the command then leaves alone.
+            if [[ "$lever" == *-torch ]]; then pinned=(env GLIBC_TUNABLES=glibc.malloc.tcache_count=7); fi
+            if [[ "$lever" == bf16-[tk]* ]]; then options+=(--attn-implementation sdpa); fi
+            if [[ "$lever" == fp32-onednn ]]; then options+=(--onednn); fi
+            run "levers-$lever-$round" --model vit_small_patch16_224 --reducer sta:r=64 \
+                --against random random:fold=true --no-alternatives --batch-size 8 --threads 2 \
+                --repeats 2 "${options[@]}" "${@:2}"
         done
     done ;;
 r32 | r48 | r64 | r96)
@@ -89,7 +103,7 @@ r32 | r48 | r64 | r96)
         --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, videoswin, families, input, r32, r48, r64," \
-        "r96, one of their records or all" >&2
+    echo "cpu.sh: no part is called $part; choose target, videoswin, families, input, levers, r32, r48," \
+        "r64, r96, one of their records or all" >&2
     exit 2 ;;
 esac

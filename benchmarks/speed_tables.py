@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from statistics import median
 from typing import Any
 
 from records import benchmark_record
@@ -133,6 +134,70 @@ def target() -> str:
     tables = [speed_table(found.rows).markdown() for found in both]
     named = zip(("ViT-S", "ViT-B"), tables, both, strict=True)
     return "\n".join(f"{name}:\n\n{table}\n{_spoken(found)}\n" for name, table, found in named)
+
+
+INPUTS = (("fp32", 2), ("bf16", 0), ("bf16", 1), ("bf16", 2))
+
+
+def from_files() -> str:
+    """From files to logits, by how many processes decode."""
+    lines = [
+        "| dtype | processes that decode | reducer | videos/s | model alone | decoding alone "
+        "| time beyond the model's |",
+        "|---|--:|---|--:|--:|--:|--:|",
+    ]
+    records = []
+    for dtype, workers in INPUTS:
+        found = benchmark_record(f"cpu/input-{dtype}-workers-{workers}")
+        records.append(found)
+        title = f"{dtype} | {workers or 'none beside the model'}"
+        for row in found.rows:
+            assert row.end_to_end is not None, "it was given videos"
+            whole = row.end_to_end.videos_per_second
+            alone = row.end_to_end.model_videos_per_second
+            decoding = row.end_to_end.decoding_videos_per_second
+            beyond = f"{100 * (1 - whole / alone):.0f} %"
+            cells = (
+                f"`{row.setting.reducer}` | {whole:.3f} | {alone:.3f} | {decoding:.2f} | {beyond}"
+            )
+            lines.append(f"| {title} | {cells} |")
+            title = " | "
+    videos, views = records[0].videos, records[0].rows[0].end_to_end.views_per_video
+    said = f"ViT-S, {videos} videos of ten seconds, {views} views of each.\n"
+    return "\n".join([*lines, "", said, _of_one_machine(records), ""])
+
+
+LEVERS = {
+    "fp32-torch": "float32, as torch runs it",
+    "fp32-kept": "and memory kept",
+    "fp32-onednn": "and products by oneDNN (`--onednn`)",
+    "bf16-torch": "bfloat16, as torch runs it",
+    "bf16-kept": "and memory kept",
+    "bf16-parts": "and attention in parts",
+}
+ROUNDS = (1, 2, 3)
+
+
+def levers() -> str:
+    """What makes a forward faster on a CPU, one thing after the other."""
+    lines = [
+        "| ViT-S, batch 8 | dense, ms | of the first | `sta:r=64`, ms | of the first | speed-up |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    records = []
+    for name, title in LEVERS.items():
+        found = [benchmark_record(f"cpu/levers-{name}-{number}") for number in ROUNDS]
+        records += found
+        dense, pruned = (
+            median(record.rows[row].speed.latency_p50_ms for record in found) for row in (0, 1)
+        )
+        if name.endswith("torch"):
+            first = dense, pruned
+        shares = [f"{now / then:.2f}" for now, then in zip((dense, pruned), first, strict=True)]
+        cells = f"{dense:.0f} | {shares[0]} | {pruned:.0f} | {shares[1]} | {dense / pruned:.2f}"
+        lines.append(f"| {title} | {cells} |")
+    said = f"Medians of {len(ROUNDS)} runs of each, in turn.\n"
+    return "\n".join([*lines, "", said, _of_one_machine(records), ""])
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.

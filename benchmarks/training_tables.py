@@ -1,4 +1,6 @@
-"""The table of the models that were trained on J-HMDB."""
+"""Tables of what was trained on J-HMDB: the models of its splits, and one with STA attached."""
+
+from statistics import median
 
 import torch
 from records import RESULTS
@@ -8,6 +10,7 @@ from vidprune.report import hardware
 from vidprune.training.record import Training
 
 SPLITS = (1, 2, 3)
+RATES = (0, 32, 48, 64)
 
 
 def training_record(name: str) -> Training:
@@ -31,6 +34,30 @@ def models() -> str:
     videos, hits, cheap = (sum(column) for column in zip(*counts, strict=True))
     lines.append(f"| all | | {videos} | {_share(videos, hits)} | {_share(videos, cheap)} |")
     return "\n".join([*lines, "", _said(training_record(f"split{SPLITS[0]}")), ""])
+
+
+def rates() -> str:
+    """What training costs with STA attached, and what comes of it, dense and pruned."""
+    kinds = ("none", *(f"sta:r={r}" for r in RATES[1:]))
+    names = ("dense", *(f"`{kind}`" for kind in kinds[1:]))
+    lines = [
+        "| learned with | seconds per epoch | of dense | peak memory, GiB | "
+        + " | ".join(f"top-1, {name}" for name in names)
+        + " |",
+        f"|---|{'--:|' * (3 + len(kinds))}",
+    ]
+    records = {r: training_record(f"rates/{r}") for r in RATES}
+    dense = median(records[0].epoch_seconds)
+    for r, found in records.items():
+        seconds = median(found.epoch_seconds)
+        top1 = {report.reducer: report.top1 for report in found.evaluations}
+        lines.append(
+            f"| {f'`sta:r={r}`' if r else 'all tokens'} | {seconds:.0f} | {seconds / dense:.2f} | "
+            f"{found.peak_memory_gib:.2f} | {' | '.join(f'{top1[kind]:.1f}' for kind in kinds)} |"
+        )
+    videos, _ = _dense(records[0])
+    said = f"{videos} test clips; {_said(records[RATES[-1]])}"
+    return "\n".join([*lines, "", said, ""])
 
 
 def _dense(found: Training) -> tuple[int, int]:
@@ -57,4 +84,4 @@ def _said(found: Training) -> str:
     )
 
 
-TABLES = {"jhmdb-models": models}
+TABLES = {"jhmdb-models": models, "jhmdb-rates": rates}

@@ -17,6 +17,7 @@ from tiny_videomae import clips, tiny_videomae
 from vidprune import STA, load, prune
 from vidprune.backbones import onednn as module
 from vidprune.backbones import parts
+from vidprune.backbones.attention import head_mean
 from vidprune.backbones.attention_in_parts import (
     BY_ONEDNN,
     attend,
@@ -230,6 +231,27 @@ def test_only_plain_layers_change() -> None:
     made = torch.nn.Sequential(Linear(3, 3), Adapted(3, 3))
     use_onednn(made)  # type: ignore[arg-type]
     assert [type(each) for each in made] == [OneDNNLinear, Adapted]
+
+
+class Quantised(Tensor):
+    """As torchao's: of the kind, shape and type of a weight, and something else inside."""
+
+    def unflatten(self, *arguments: Any) -> Any:
+        raise AssertionError("nobody looks inside")
+
+
+@torch.no_grad()
+def test_what_is_not_a_plain_weight_is_left_to_itself() -> None:
+    made, values = layer(), torch.randn(3, 48)
+    wanted = made(values)
+    made.weight = torch.nn.Parameter(made.weight.detach().as_subclass(Quantised))
+    assert isinstance(made.weight, Quantised)
+    with Watched() as watched:
+        found = made(values)
+    torch.testing.assert_close(found.as_subclass(Tensor), wanted)
+    assert watched.by_onednn == 0
+    assert not module.is_linear(made)
+    head_mean(made, values[None], 2)
 
 
 def test_an_account_books_its_products_as_linear_and_attention() -> None:

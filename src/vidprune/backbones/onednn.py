@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, functional
+from torch.nn import Linear, Parameter, functional
 from transformers import PreTrainedModel
 
 # What torch's own compiler calls; there is no other name for it.
@@ -49,20 +49,26 @@ def uses_onednn(model: PreTrainedModel) -> bool:
 
 
 def is_linear(module: torch.nn.Module) -> TypeGuard[Linear]:
-    """Whether a module is a weight and a bias and nothing else."""
-    return type(module) in (Linear, OneDNNLinear)
+    """Whether a module is a weight and a bias and nothing else. (Quantised weights are tensors of
+    another kind in a layer of the same.)"""
+    return type(module) in (Linear, OneDNNLinear) and _is_plain(module.weight)
 
 
 def can_multiply(*taken: Tensor, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether these are all of one type and on a CPU, and nobody asks for gradients, nor for a
-    program to be taken away: only then can products be taken out of torch's sight."""
+    """Whether these are plain tensors of one type on a CPU, and nobody asks for gradients, nor for
+    a program to be taken away: only then can products be taken out of torch's sight."""
     return (
         all(each.device.type == "cpu" and each.dtype == dtype for each in taken)
+        and all(map(_is_plain, taken))
         and not torch.compiler.is_exporting()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and not (dtype == torch.float32 and torch.is_autocast_enabled("cpu"))
         and not (torch.is_grad_enabled() and any(each.requires_grad for each in taken))
     )
+
+
+def _is_plain(tensor: Any) -> bool:
+    return type(tensor) in (Tensor, Parameter)
 
 
 def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

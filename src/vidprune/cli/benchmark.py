@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import SOURCES, SPECS, add_clip_shape, add_onednn
+from vidprune.cli.options import SOURCES, SPECS, add_clip_shape, add_products
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")
-    add_onednn(group)
+    add_products(group)
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     videos = verb.add_argument_group(
         "videos", "also from files to logits, and nearness to dense; for models with a head"
@@ -98,7 +98,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
 # Arguments that go into the plan under their own names.
 PLANNED = (
     *("models", "reducers", "against", "smaller", "arch", "frames", "size"),
-    "onednn",
+    *("onednn", "attn_implementation"),
     *("dtypes", "batch_sizes", "modes", "repeats", "protocol", "workers"),
 )
 

@@ -31,8 +31,13 @@ def add_clip_shape(group: Any) -> None:
     group.add_argument("--size", type=int, metavar="N", help="pixels of a square")
 
 
-def add_onednn(group: Any) -> None:
-    """How products of float32 are taken on a CPU."""
+def add_products(group: Any) -> None:
+    """How attention and the products of linear layers are computed."""
+    group.add_argument(
+        "--attn-implementation",
+        metavar="NAME",
+        help="sdpa, eager, flash_attention_2, ... as transformers know it (the fastest of torch's)",
+    )
     group.add_argument(
         "--onednn",
         action="store_true",
@@ -64,12 +69,7 @@ def add_model(
         help="position table at other sizes than the checkpoint's (interpolate)",
     )
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
-    group.add_argument(
-        "--attn-implementation",
-        metavar="NAME",
-        help="sdpa, eager, flash_attention_2, ... as transformers know it (the fastest of torch's)",
-    )
-    add_onednn(group)
+    add_products(group)
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     if batches:
         group.add_argument(

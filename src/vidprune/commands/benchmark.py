@@ -38,7 +38,7 @@ class Plan:
     frames and by smaller frames, and the next smaller architecture (or `smaller`, a checkpoint).
     `videos`: also from files to logits, which models need a head for, at the largest batch size
     and in the first mode, with the views of the preset `protocol` (None: what checkpoints record);
-    `workers` as in `Classifier.classify`, `onednn` as in `load`.
+    `workers` as in `Classifier.classify`; `onednn` and `attn_implementation` as in `load`.
     """
 
     models: tuple[str, ...]
@@ -57,6 +57,7 @@ class Plan:
     protocol: str | None = None
     workers: int | None = None
     onednn: bool = False
+    attn_implementation: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("dtypes", DTYPES), ("modes", MODES)):
@@ -222,6 +223,7 @@ def _models(
                 frames=subject.frames,
                 size=subject.size,
                 dtype=DTYPES[dtype],
+                attn_implementation=plan.attn_implementation,
                 onednn=plan.onednn,
             ).to(device)
     return {
