@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def classifier(folder: Path, reducer: str = "sta:r=4", **options: int) -> Classifier:
+def classifier(folder: Path, reducer: str = "sta:r=4", **options: Any) -> Classifier:
     model = load(folder / "model")
     options.setdefault("batch_size", 3)
     return Classifier(prune(model, reducer), protocol_for(model, ViewOptions()), **options)
@@ -154,6 +154,28 @@ def test_the_next_batch_begins_before_the_last_is_waited_for(folder, monkeypatch
         for one, same in zip(each, other, strict=True):
             if isinstance(same, ViewLogits):
                 assert torch.equal(one.logits, same.logits)
+
+
+def test_a_compiled_model_is_one_graph_of_one_shape(folder, monkeypatch):
+    """Compiled once for all batches, the short last one among them; and each model by itself."""
+    shapes: list[list[int]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        shapes.append(list(inputs[0].shape))
+        return graph
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **how: compile_(f, backend=backend, **how))
+    torch._dynamo.reset()
+    for reducer in ("none", "sta:r=4", "random:r=4"):
+        made = classifier(folder, reducer, compiled=True)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            found = list(made.classify(requests(folder), workers=0))
+        wanted = list(classifier(folder, reducer).classify(requests(folder), workers=0))
+        for one, same in zip(found, wanted, strict=True):
+            if isinstance(same, ViewLogits):
+                torch.testing.assert_close(one.logits, same.logits)
+    assert len(shapes) == 3
 
 
 def test_models_that_want_other_batches_cannot_go_side_by_side(folder):

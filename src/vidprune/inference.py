@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import has_head, known_class
+from vidprune.compiling import as_one_graph
 from vidprune.environment import usable_cores
 from vidprune.model import per_clip
 from vidprune.pruned import PrunedOutput
@@ -51,7 +52,8 @@ class Classifier:
     """A pruned model (`prune(model, None)` for a dense one) with its protocol and its device.
 
     Every batch has the same shape: a short one is filled up with copies of its last clip, so that
-    a clip's logits do not depend on how a job was cut into batches.
+    a clip's logits do not depend on how a job was cut into batches. With `compiled` the model is
+    compiled as one graph when it meets its first batch, which also is the shape of all others.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Classifier:
         *,
         batch_size: int = 8,
         device: torch.device | None = None,
+        compiled: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -74,6 +77,9 @@ class Classifier:
         self.protocol = protocol
         self.batch_size = batch_size
         self.normalisation = normalisation_of(model)
+        self.compiled = compiled
+        forward = _logits_by(self.model)
+        self._forward = as_one_graph(forward) if compiled else forward
 
     def __call__(self, clips: Tensor, clip_keys: Tensor) -> Tensor:
         """Logits (B, classes) float32 on the CPU of clips (B, T, 3, S, S) uint8.
@@ -91,8 +97,7 @@ class Classifier:
         keys = torch.tensor([*clip_keys, *[clip_keys[-1]] * missing], device=self.device)
         pixels = normalise(batch, self.normalisation, dtype=self.model.dtype)
         with torch.inference_mode():
-            found: PrunedOutput = self.model(pixels, clip_keys=keys)
-        return per_clip(found.logits, self.batch_size)
+            return per_clip(self._forward(pixels, keys), self.batch_size)
 
     def classify(
         self, requests: Sequence[Request], *, workers: int | None = None
@@ -111,6 +116,14 @@ class Classifier:
         keys = [clip_key(view.name, view.view) for view in views]
         logits = self.start([view.pixels for view in views], keys) if views else None
         return _Begun(waiting, logits)
+
+
+def _logits_by(model: PreTrainedModel) -> Callable[[Tensor, Tensor], Tensor]:
+    def logits(pixels: Tensor, clip_keys: Tensor) -> Tensor:
+        found: PrunedOutput = model(pixels, clip_keys=clip_keys)
+        return found.logits
+
+    return logits
 
 
 def classify_with_each(

@@ -21,7 +21,7 @@ class Report:
     Videos that are `not_finite` (overflowed logits, as fp16 can give) count as misses.
 
     `attention` is named where it is not what the model's family takes of itself; `onednn` says
-    whether oneDNN took the products of linear layers.
+    whether oneDNN took the products of linear layers, `compiled` whether the model was one graph.
     `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
     that this run did itself, None where all were there already or several reducers shared a pass.
     """
@@ -46,6 +46,7 @@ class Report:
     date: str
     attention: str | None = None
     onednn: bool = False
+    compiled: bool = False
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,18 +129,18 @@ def test_a_reducer_that_drops_nothing_is_the_dense_model(job, capsys):
 def test_each_video_is_decoded_once_and_all_models_get_the_same_batches(job, capsys, monkeypatch):
     decoded: list[str] = []
     batches: dict[int, list[Tensor]] = {}
-    decode, run = inference.read_views, Classifier.__call__
+    decode, start = inference.read_views, Classifier.start
 
     def see_decode(path: Path, *rest: Any) -> Any:
         decoded.append(path.name)
         return decode(path, *rest)
 
-    def see_batch(self: Classifier, clips: Tensor, keys: Tensor) -> Tensor:
-        batches.setdefault(id(self), []).append(clips)
-        return run(self, clips, keys)
+    def see_batch(self: Classifier, clips: Sequence[Tensor], keys: Sequence[int]) -> Tensor:
+        batches.setdefault(id(self), []).append(torch.stack(list(clips)))
+        return start(self, clips, keys)
 
     monkeypatch.setattr(inference, "read_views", see_decode)
-    monkeypatch.setattr(Classifier, "__call__", see_batch)
+    monkeypatch.setattr(Classifier, "start", see_batch)
     agreement(job, *videos(job, *GOOD))
     assert Counter(decoded) == Counter(GOOD)
     dense, *others = batches.values()

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,12 @@ def undisturbed(job: Path) -> Callable[[str], Path]:
     return run_once
 
 
-def classifier(job: Path, reducer: str, *, batch_size: int = 3) -> Classifier:
+def classifier(
+    job: Path, reducer: str, *, batch_size: int = 3, compiled: bool = False
+) -> Classifier:
     model = load(job / "model")
     protocol = protocol_for(model, ViewOptions())
-    return Classifier(prune(model, reducer), protocol, batch_size=batch_size)
+    return Classifier(prune(model, reducer), protocol, batch_size=batch_size, compiled=compiled)
 
 
 def run(job: Path, output: Path, reducer: str = "sta:r=4", **options: Any) -> Report | None:
@@ -126,13 +128,13 @@ def stop_after(videos: int) -> Callable[[Progress], None]:
 def run_keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The clip keys of all views that go through a model from here on."""
     seen: list[int] = []
-    run = Classifier.__call__
+    start = Classifier.start
 
-    def count(self: Classifier, clips: Tensor, clip_keys: Tensor) -> Tensor:
-        seen.extend(clip_keys.tolist())
-        return run(self, clips, clip_keys)
+    def count(self: Classifier, clips: Sequence[Tensor], clip_keys: Sequence[int]) -> Tensor:
+        seen.extend(clip_keys)
+        return start(self, clips, clip_keys)
 
-    monkeypatch.setattr(Classifier, "__call__", count)
+    monkeypatch.setattr(Classifier, "start", count)
     return seen
 
 
@@ -237,7 +239,7 @@ def test_videos_of_which_none_can_be_read_have_no_accuracy(job, tmp_path):
 
 def test_logits_that_are_not_numbers_are_no_hits(job, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        Classifier, "__call__", lambda self, clips, keys: torch.full((len(clips), 7), torch.nan)
+        Classifier, "start", lambda self, clips, keys: torch.full((len(clips), 7), torch.nan)
     )
     report = run(job, tmp_path)
     assert (report.top1, report.top5) == (0.0, 0.0)
@@ -460,6 +462,21 @@ def test_attention_of_another_kind_makes_another_run(job: Path, tmp_path: Path) 
     assert report.attention == "eager"
     with pytest.raises(FileExistsError, match="made with attention 'eager', not None"):
         run(job, tmp_path)
+
+
+def test_a_compiled_model_makes_another_run(job: Path, tmp_path: Path) -> None:
+    """Its last bits are others."""
+    run(job, tmp_path)
+    assert "compiled" not in json.loads((tmp_path / "run.json").read_text())
+    compiled = classifier(job, "sta:r=4", compiled=True)
+    with pytest.raises(FileExistsError, match="made with compiled None, not True"):
+        evaluate(
+            compiled,
+            read_list(job / "test.csv"),
+            output=tmp_path,
+            checkpoint="tiny",
+            data="test.csv",
+        )
 
 
 SCRIPT = """

@@ -1,12 +1,11 @@
 """The ways to run a model whose speed is compared."""
 
 from collections.abc import Callable
-from types import FunctionType
 
-import torch
 from torch import Tensor
 
 from vidprune.backbones.registry import adapt, has_head
+from vidprune.compiling import as_one_graph
 from vidprune.model import run
 from vidprune.pruned import Pruned
 
@@ -36,19 +35,14 @@ def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor]
         raise ValueError(
             f"mode='cuda-graph' is for CUDA, and the model is on {model.device}; choose another"
         )
-    forward = _forward(model, clip_keys)
-    # Compiled code is kept, counted and looked up by code object: a model of its own wants its own.
-    forward.__code__ = forward.__code__.replace()
-    how = "reduce-overhead" if mode == "cuda-graph" else None
-    return torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
+    return as_one_graph(_forward(model, clip_keys), replayed=mode == "cuda-graph")
 
 
-def _forward(model: Pruned, clip_keys: Tensor) -> FunctionType:
+def _forward(model: Pruned, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:
     answer = "logits" if has_head(model) else "pooler_output"
 
     def forward(pixels: Tensor) -> Tensor:
         found: Tensor = getattr(model(pixels, clip_keys=clip_keys), answer)
         return found
 
-    assert isinstance(forward, FunctionType), "as all that are defined"
     return forward

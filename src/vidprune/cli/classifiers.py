@@ -35,6 +35,7 @@ def make_classifiers(arguments: argparse.Namespace, reducers: Sequence[str]) -> 
             protocol,
             batch_size=arguments.batch_size,
             device=named_device(arguments.device) if arguments.device else None,
+            compiled=arguments.compile,
         )
         for model in models
     ]

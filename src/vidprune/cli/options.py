@@ -70,6 +70,12 @@ def add_model(
     )
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     add_products(group)
+    if batches:
+        group.add_argument(
+            "--compile",
+            action="store_true",
+            help="compile the model as one graph: minutes at first, then faster, on GPUs above all",
+        )
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     if batches:
         group.add_argument(

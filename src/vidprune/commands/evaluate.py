@@ -228,6 +228,7 @@ class _Job:
             dtype=_dtype(model),
             attention=attention_of(model),
             onednn=uses_onednn(model),
+            compiled=self.classifier.compiled,
             batch_size=self.classifier.batch_size,
             processes=len(shares),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -246,6 +247,7 @@ class _Job:
             # Where nothing is said, it is what the family takes of itself.
             **({"attention": attention} if (attention := attention_of(model)) else {}),
             **({"onednn": True} if uses_onednn(model) else {}),
+            **({"compiled": True} if self.classifier.compiled else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }
 
