@@ -6,14 +6,15 @@
 #
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
 # 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
-# ../shared/jhmdb or $JHMDB, at 90, 50, 40 and 30 %. generated-low, jhmdb-low: 20 and 15 %, which take
+# ../shared/jhmdb or $JHMDB, at 90, 50, 40 and 30 %; actors: of these records' points what stays of the
+# actors. generated-low, jhmdb-low: 20 and 15 %, which take
 # earlier stages.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, jhmdb, jhmdb-low, amounts, choices or views}"
+part="${1:?a part: generated, generated-low, jhmdb, jhmdb-low, amounts, choices, views or actors}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
@@ -46,7 +47,12 @@ generated)
 generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
 jhmdb)
-    curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model \
+    smaller=(--smaller runs/jhmdb/split{1,2,3}/cheap/model)
+    if [[ ! -e runs/jhmdb/split3/cheap/model ]]; then
+        echo "curves.sh: without the models at 64 pixels, which benchmarks/jhmdb.sh train makes" >&2
+        smaller=()
+    fi
+    curves jhmdb "${splits[@]}" "${smaller[@]}" \
         --at 0.9 0.5 0.4 0.3 --reducer "${methods[@]}" ;;
 jhmdb-low)
     curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
@@ -60,6 +66,8 @@ choices)
         sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid} \
         sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4} \
         sta:blocks={0/2/4,2/5/9} ;;
+actors)
+    for record in jhmdb jhmdb-low; do python3 benchmarks/actors.py "benchmarks/results/curves/$record" --every 8; done ;;
 views)
     # The cost of r = 64.
     for segments in 1 2 4; do
@@ -68,6 +76,6 @@ views)
     done ;;
 *)
     echo "curves.sh: no part is called $part; choose generated, generated-low, jhmdb, jhmdb-low," \
-        "amounts, choices or views" >&2
+        "amounts, choices, views or actors" >&2
     exit 2 ;;
 esac

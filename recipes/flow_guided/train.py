@@ -10,7 +10,6 @@ with the same command. What it is for is told in README.md.
 
 import argparse
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 import vidprune
 from vidprune.commands.evaluate import check_labels, model_digest
 from vidprune.inference import best_device, normalisation_of
-from vidprune.parallel import Process
 from vidprune.prepare import ViewOptions, fit_head, names_in, protocol_for
-from vidprune.runs import RunFolder
 from vidprune.training.augment import Augmentation
+from vidprune.training.claiming import claim
 from vidprune.training.clips import UNREADABLE, Clips, Drawn, collate
 from vidprune.training.layers import MuonAndAdamW
 from vidprune.training.mixing import targets_of
@@ -190,18 +188,6 @@ def check_model(model: PreTrainedModel) -> None:
         )
 
 
-def claim(options: argparse.Namespace, samples: Sequence[Sample], trained_from: str) -> None:
-    """Make the folder this run's, and write which files it learns from; raise FileExistsError
-    where it is that of a run with other videos, another model or other settings."""
-    machine = ("data", "output", "workers", "save_every", "labels")
-    settings = {name: value for name, value in vars(options).items() if name not in machine}
-    listed = "\n".join(f"{sample.path.resolve()} {sample.label}" for sample in samples)
-    settings |= {"model": trained_from, "videos": sha256(listed.encode()).hexdigest()[:16]}
-    RunFolder(options.output, Process()).claim(settings, restart=False)
-    paths = "".join(f"{sample.path.resolve()}\n" for sample in samples)
-    (options.output / "videos.txt").write_text(paths, encoding="utf-8")
-
-
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     classifier = vidprune.load(options.model, size=options.size)
@@ -215,7 +201,9 @@ def train(options: argparse.Namespace) -> None:
     check_labels(samples, count)
     check_model(classifier)
     own = set(vars(classifier.config))
-    claim(options, samples, model_digest(classifier))
+    machine = ("data", "output", "workers", "save_every", "labels")
+    settings = {name: value for name, value in vars(options).items() if name not in machine}
+    claim(options.output, settings | {"model": model_digest(classifier)}, samples)
     if (options.output / "model" / "model.safetensors").exists():
         print(f"{options.output} is finished", flush=True)
         return

@@ -19,16 +19,17 @@ from transformers import (
     VideoMAEConfig,
     VideoMAEForPreTraining,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 import vidprune
+from vidprune.commands.evaluate import model_digest
 from vidprune.inference import best_device, normalisation_of
 from vidprune.layout import TokenGrid
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.training.augment import Augmentation
+from vidprune.training.claiming import claim
 from vidprune.training.clips import Clips
 from vidprune.training.layers import MuonAndAdamW
-from vidprune.training.trainer import ClipTrainer
+from vidprune.training.trainer import ClipTrainer, last_checkpoint
 from vidprune.video import Sample, normalise, read_dataset
 
 
@@ -69,8 +70,7 @@ class MaskedTrainer(ClipTrainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """Squared error of the hidden pixels; of a clip that could not be read there are none."""
         read = inputs["labels"] >= 0
-        for name, reason in inputs["unreadable"]:
-            print(f"unreadable: {name}: {reason}", flush=True)
+        self.course.unreadable.update(inputs["unreadable"])
         pixels = normalise(inputs["pixel_values"], normalisation_of(self.model))
         hidden = tube_mask(len(pixels), self.grid, self.visible).to(pixels.device)
         if not read.any():
@@ -114,7 +114,12 @@ def pretrain(options: argparse.Namespace) -> None:
         norm_pixels=not options.plain_pixels,
     )
     on_cpu = best_device().type == "cpu"
-    options.output.mkdir(parents=True, exist_ok=True)
+    machine = ("data", "output", "workers", "save_every")
+    settings = {name: value for name, value in vars(options).items() if name not in machine}
+    claim(options.output, settings | {"model": model_digest(classifier)}, samples)
+    if (options.output / "model" / "model.safetensors").exists():
+        print(f"{options.output} is finished", flush=True)
+        return
     steps = -(-len(samples) // options.batch_size)
     clips = Clips(
         samples,
@@ -150,10 +155,10 @@ def pretrain(options: argparse.Namespace) -> None:
             disable_tqdm=True,
         ),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(options.output)))
+    trainer.train_on(last_checkpoint(options.output))
     classifier.save_pretrained(options.output / "model")
-    listed = "\n".join(str(sample.path.resolve()) for sample in samples)
-    (options.output / "videos.txt").write_text(listed + "\n", encoding="utf-8")
+    for name, reason in sorted(trainer.course.unreadable.items()):
+        print(f"unreadable: {name}: {reason}", flush=True)
 
 
 def main() -> None:

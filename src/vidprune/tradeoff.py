@@ -17,8 +17,9 @@ class Point:
     `method`: a reducer without its r, or what is less about the dense model; `setting`: the whole
     reducer, or how much less. `share`: of the dense arithmetic of a video, `gmacs_per_video` in
     10^9 multiply-accumulates. `top1` in per cent. `change` and `nearness` are against the dense
-    model, `over_random` against the random pruning that costs nearest to it, within two points of
-    the dense cost; None of these themselves, and where none costs about as much.
+    model, `over_random` against `random`: the random pruning that costs nearest to it, within two
+    points of the dense cost, from the same stages if there is any; None of these themselves, and
+    where none costs about as much. (Older records do not name it.)
     """
 
     method: str
@@ -29,6 +30,7 @@ class Point:
     change: Change | None
     nearness: Nearness | None
     over_random: Change | None
+    random: str | None = None
 
     @property
     def change_points(self) -> Interval | None:

@@ -1,6 +1,8 @@
 """The models of J-HMDB: what they were trained on, and that no test clip was among it."""
 
 import json
+import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "jhmdb"
 MODELS = ROOT / "benchmarks" / "models" / "jhmdb"
 CLIPS = {1: 660, 2: 658, 3: 663}
-SPLITS = [split for split in CLIPS if (RESULTS / f"split{split}" / "train.json").exists()]
+SPLITS = tuple(CLIPS)
 # What the hand-made motion baseline of ../shared/jhmdb reaches over the three splits.
 BASELINE = 31.4
 # Only a source distribution holds this file, and no weights.
@@ -80,8 +82,24 @@ def test_no_test_clip_was_trained_on(split: int, shared) -> None:
     assert tested & learned == set()
 
 
-def test_there_are_models() -> None:
-    assert SPLITS
+@pytest.mark.parametrize(
+    "record",
+    sorted((ROOT / "benchmarks/results/curves").glob("*/curves.json")),
+    ids=lambda path: path.parent.name,
+)
+def test_curves_give_each_model_the_test_list_of_its_own_split(record: Path) -> None:
+    """Another's holds clips that it learned from."""
+    found = json.loads(record.read_text("utf-8"))
+    if "jhmdb" not in found["data"][0]:
+        assert "jhmdb" not in "".join(found["checkpoints"])
+        return
+    splits = [re.search(r"split(\d)", name)[1] for name in found["data"]]
+    assert splits == ["1", "2", "3"]
+    assert [re.search(r"split(\d)", name)[1] for name in found["checkpoints"]] == splits
+    words = shlex.split(found["command"])
+    if "--smaller" in words:
+        first = words.index("--smaller") + 1
+        assert [re.search(r"split(\d)", name)[1] for name in words[first : first + 3]] == splits
 
 
 def test_they_are_worth_pruning() -> None:

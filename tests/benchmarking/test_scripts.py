@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import stat
@@ -107,3 +108,64 @@ def test_an_unknown_part_is_refused_with_those_that_are_known(script: str, tmp_p
     with pytest.raises(subprocess.CalledProcessError) as refused:
         asked(script, tmp_path, "r63x")
     assert b"no part is called r63x; choose" in refused.value.stderr
+
+
+MAKING_STUB = """#!{python}
+import json, sys
+from pathlib import Path
+with open({calls!r}, "a") as calls:
+    print(json.dumps(sys.argv[1:]), file=calls)
+if "--output" in sys.argv:
+    folder = Path(sys.argv[sys.argv.index("--output") + 1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train.json", "log.jsonl", "videos.txt", "curves.json"):
+        (folder / name).touch()
+"""
+CURVES = ("generated", "generated-low", "jhmdb", "jhmdb-low", "amounts", "choices", "views")
+
+
+def made(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[Any]:
+    """What a script gives Python to do that leaves what its next step needs."""
+    monkeypatch.setattr(sys.modules[__name__], "STUB", MAKING_STUB)
+    return asked(script, folder, *words)
+
+
+def options_of(recipe: str) -> set[str]:
+    """The options that a recipe names."""
+    return set(re.findall(r'"(--[a-z0-9-]+)"', (SCRIPTS.parent / recipe).read_text("utf-8")))
+
+
+@pytest.mark.parametrize("part", ["train", "rates"])
+def test_training_on_jhmdb_asks_for_what_is_known(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = made("jhmdb.sh", tmp_path, monkeypatch, part)
+    guided = [words for words in found if words[0] == "recipes/flow_guided/train.py"]
+    finished = [words for words in found if words[:2] == ["-m", "vidprune"]]
+    assert len(guided) == (6 if part == "train" else 2)
+    assert len(finished) == (6 if part == "train" else 4)
+    for words in guided:
+        asked_for = {word for word in words if word.startswith("--")}
+        assert asked_for <= options_of("recipes/flow_guided/train.py")
+    for words in finished:
+        arguments = parser().parse_args(words[2:])
+        (data,) = {arguments.data.name, arguments.validation.name}
+        # The model it starts from learned from the same split.
+        assert f"/{data}/" in arguments.model
+
+
+@pytest.mark.parametrize("part", CURVES)
+def test_curves_ask_for_what_is_known_and_each_split_for_its_model(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in (1, 2, 3):
+        (tmp_path / f"runs/jhmdb/split{split}/cheap/model").mkdir(parents=True)
+    found = made("curves.sh", tmp_path, monkeypatch, part)
+    curves = [parser().parse_args(words[2:]) for words in found if words[0] == "-m"]
+    assert len(curves) == (3 if part == "views" else 1)
+    for arguments in curves:
+        assert arguments.verb == "curves"
+        assert len(arguments.model) == len(arguments.data)
+        for model, data in zip(arguments.model, arguments.data, strict=True):
+            assert model == "demo" or model.endswith(f"/{data.name}")
+        assert len(arguments.smaller) in (0, len(arguments.model))

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from vidprune.cli import main
+from vidprune.commands import curves as module
 from vidprune.commands.compare import compare
-from vidprune.commands.curves import Wish, settings_of
+from vidprune.commands.curves import Setting, Wish, settings_of
 from vidprune.demo.clips import write_clips
+from vidprune.inference import classify_with_each
 from vidprune.tradeoff import TradeOff
 
 
@@ -114,19 +118,28 @@ def test_data_of_their_own_models_are_pooled(
         assert point.change == whole[point.setting].change
 
 
-def test_what_was_cut_off_goes_on(clips: Path, tmp_path: Path) -> None:
+def test_what_was_cut_off_goes_on(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(classifiers: list[Any], requests: list[Any], **options: Any) -> Any:
+        asked.append(len(requests))
+        return classify_with_each(classifiers, requests, **options)
+
+    monkeypatch.setattr("vidprune.commands.evaluate.classify_with_each", counted)
     words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta", "--at", "0.5"]
     words += ["--no-alternatives", "--output", str(tmp_path / "run"), "--workers", "0"]
     assert main(words) == 0
     first = (tmp_path / "run" / "curves.json").read_text()
-    journal = tmp_path / "run" / "runs" / "0" / "none" / "views.jsonl"
-    done = journal.stat().st_mtime_ns, journal.read_text()
+    assert asked == [24]
     dropped = tmp_path / "run" / "runs" / "0" / "sta-r=21" / "views.jsonl"
     dropped.write_text("".join(dropped.read_text().splitlines(keepends=True)[:5]))
     assert main(words) == 0
     again = TradeOff.from_json((tmp_path / "run" / "curves.json").read_text())
     assert again.points == TradeOff.from_json(first).points
-    assert journal.read_text() == done[1]
+    # One view of a video: five of the reducer's were left, and all of the dense model's.
+    assert asked == [24, 19]
 
 
 def test_a_cost_out_of_reach_is_named_and_other_stages_reach_it() -> None:
@@ -166,3 +179,19 @@ def test_wrong_arguments_get_a_sentence(
     words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta"]
     assert main([*words, "--output", str(tmp_path / "o"), *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def entry(method: str, gmacs: float) -> Any:
+    setting = Setting(method=method, reducer=f"{method}:r=1")
+    return module._Entry(setting, SimpleNamespace(gmacs_per_video=gmacs))
+
+
+def test_random_from_the_same_stages_is_what_a_method_is_compared_with() -> None:
+    """Though another costs nearer to it; and where there is none, the nearest."""
+    dense = SimpleNamespace(gmacs_per_video=100.0)
+    usual, early = entry("random", 20.0), entry("random:blocks=0/1/2", 21.0)
+    alike = module._alike
+    assert alike(entry("sta:blocks=0/1/2,fold=true", 20.1), [usual, early], dense) is early
+    assert alike(entry("sta:fold=true", 20.9), [usual, early], dense) is usual
+    assert alike(entry("sta:blocks=1/2/3", 20.1), [usual, early], dense) is usual
+    assert alike(entry("sta", 30.0), [usual, early], dense) is None

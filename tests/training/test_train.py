@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     words += ["--output", str(tmp_path / "cut"), *SHORT, *options]
     assert main(words) == 130
     found = train(clips, small, tmp_path / "cut", *options)
-    assert len(found["epoch_seconds"]) == 2, "the first epoch was not done again"
+    assert len(found["epoch_seconds"]) == 3, "the first epoch is not forgotten"
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert logged(tmp_path / "whole", "loss") == logged(tmp_path / "cut", "loss")
@@ -232,6 +233,13 @@ def test_a_broken_video_is_named_and_the_rest_is_learned(
     assert [video["path"] for video in found["unreadable"]] == [f"{tmp_path}/broken.mp4"]
     assert "broken.mp4" in capsys.readouterr().err
     assert all(torch.isfinite(weight).all() for weight in weights(tmp_path / "run").values())
+    # As a kill during the last evaluation leaves it.
+    (tmp_path / "run" / "train.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "model")
+    assert main([*words, str(tmp_path / "run"), *SHORT, "--batch-size", "1", "--new-head"]) == 1
+    again = json.loads((tmp_path / "run" / "train.json").read_text())
+    assert again["unreadable"] == found["unreadable"]
+    assert again["epoch_seconds"] == found["epoch_seconds"]
 
 
 def test_folders_name_the_classes(clips: Path, small: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,3 +22,14 @@ def name_unreadable(videos: Iterable[Mapping[str, str]]) -> None:
 
     for video in videos:
         print(f"unreadable: {shown(video['path'])}: {shown(video['reason'])}", file=sys.stderr)
+
+
+def observers_of_evaluations(stack: ExitStack) -> dict[str, Any]:
+    """What says on stderr which evaluation runs, and how far it is."""
+    from rich.progress import Progress as Bar
+
+    from vidprune.terminal import ProgressBar, progress_columns
+
+    console = open_console(stderr=True)
+    bar = stack.enter_context(closing(ProgressBar(Bar(*progress_columns(), console=console))))
+    return {"tell": lambda text: console.print(text, markup=False), "observe": bar}

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprune.cli.console import name_unreadable, open_console
+from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
 from vidprune.cli.options import add_views
 from vidprune.cli.statuses import FAILURE
 
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         views=ViewOptions(**{name: getattr(arguments, name) for name in names}),
     )
     make_folder(arguments.output)
-    with open_console(stderr=True).status("") as status:
+    with ExitStack() as stack:
         found = curves(
             wish,
             output=arguments.output,
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             command=arguments.command,
             restart=arguments.restart,
-            tell=status.update,
+            **observers_of_evaluations(stack),
         )
     _draw(found, arguments.output)
     if arguments.json:

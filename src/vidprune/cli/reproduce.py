@@ -1,11 +1,11 @@
 """`vidprune reproduce`."""
 
 import argparse
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vidprune.cli.console import name_unreadable, open_console
+from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
 from vidprune.cli.statuses import FAILURE
 
 # Repeated here, so that help costs no import of torch; a test keeps them alike.
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
                 ),
                 command=arguments.command,
                 restart=arguments.restart,
-                **(_observers(stack) if process.reports else {}),
+                **(observers_of_evaluations(stack) if process.reports else {}),
             )
     finally:
         leave()
@@ -101,17 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
     verdicts = {verdict for row in found.rows for verdict in (row.verdict, row.gmacs_verdict)}
     # torchrun would call a run that has come to its end a failed one.
     return FAILURE if "differs" in verdicts and process.count == 1 else 0
-
-
-def _observers(stack: ExitStack) -> dict[str, Any]:
-    """What says on stderr which evaluation runs, and how far it is."""
-    from rich.progress import Progress as Bar
-
-    from vidprune.terminal import ProgressBar, progress_columns
-
-    console = open_console(stderr=True)
-    bar = stack.enter_context(closing(ProgressBar(Bar(*progress_columns(), console=console))))
-    return {"tell": lambda text: console.print(text, markup=False), "observe": bar}
 
 
 def _pairs(argument: str, words: list[str]) -> dict[str, str]:

@@ -35,6 +35,8 @@ RECORD = "curves.json"
 RANDOM = "random"
 # Of the dense cost: what comes no nearer than that to a cost is no point of comparison there.
 _NEAR = 0.02
+# Options of a reducer that say where it drops tokens, and how much at each place.
+_WHERE = ("blocks", "stages", "schedule")
 FRAMES, SIZE, VIEWS, MODEL = "fewer frames", "smaller frames", "fewer views", "smaller model"
 
 
@@ -298,14 +300,32 @@ class _Pooled:
         return top_class(self.probabilities) == self.labels
 
 
-def _alike(setting: "_Pooled", others: Sequence["_Pooled"], dense: "_Pooled") -> "_Pooled | None":
-    """The one of the others that costs nearest to it; None where none costs about as much."""
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """A setting with what came of it."""
 
-    def apart(other: "_Pooled") -> float:
-        return abs(other.gmacs_per_video - setting.gmacs_per_video) / dense.gmacs_per_video
+    setting: Setting
+    pooled: _Pooled
 
-    nearest = min(others, key=apart, default=None)
-    return nearest if nearest is not None and apart(nearest) <= _NEAR else None
+    def apart(self, other: "_Entry", dense: _Pooled) -> float:
+        """How far their costs are from each other, as a share of the dense cost."""
+        return abs(other.pooled.gmacs_per_video - self.pooled.gmacs_per_video) / (
+            dense.gmacs_per_video
+        )
+
+
+def _alike(entry: _Entry, others: Sequence[_Entry], dense: _Pooled) -> _Entry | None:
+    """The one of the others that costs nearest to it, of those that drop where it drops if any of
+    them costs about as much; None where none does."""
+    near = [other for other in others if entry.apart(other, dense) <= _NEAR]
+    same = [other for other in near if _places(other.setting) == _places(entry.setting)]
+    return min(same or near, key=lambda other: entry.apart(other, dense), default=None)
+
+
+def _places(setting: Setting) -> frozenset[str]:
+    """The options of a method that say where it drops, and how much at each place."""
+    options = setting.method.partition(":")[2].split(",")
+    return frozenset(each for each in options if each.partition("=")[0] in _WHERE)
 
 
 def _is_random(setting: Setting) -> bool:
@@ -347,10 +367,12 @@ def _points(
     settings: Sequence[Setting], pooled: Sequence[_Pooled], wish: Wish
 ) -> tuple[Point, ...]:
     dense = pooled[0]
-    chance = [each for setting, each in zip(settings, pooled, strict=True) if _is_random(setting)]
+    entries = [_Entry(setting, each) for setting, each in zip(settings, pooled, strict=True)]
+    chance = [entry for entry in entries if _is_random(entry.setting)]
     points = []
-    for setting, each in zip(settings, pooled, strict=True):
-        random = None if _is_random(setting) or each is dense else _alike(each, chance, dense)
+    for entry in entries:
+        setting, each = entry.setting, entry.pooled
+        random = None if _is_random(setting) or each is dense else _alike(entry, chance, dense)
         top1 = share_interval(each.hits)
         assert top1 is not None, "there are videos"
         points.append(
@@ -364,7 +386,8 @@ def _points(
                 nearness=None
                 if each is dense
                 else nearness(dense.probabilities, each.probabilities),
-                over_random=None if random is None else change_of(random.hits, each.hits),
+                over_random=None if random is None else change_of(random.pooled.hits, each.hits),
+                random=None if random is None else _said(random.setting, wish),
             )
         )
     return tuple(points)

@@ -229,6 +229,7 @@ def train(
     own = set(vars(job.model.config))
     trainer = job.trainer(observe)
     trainer.train_on(last_checkpoint(output))
+    peak_memory_gib = _peak_memory_gib(job.machine.device)
     courses = process.gather(trainer.course)
     unreadable = _unreadable(courses, job.samples)
     dense = _finished(job, own)
@@ -246,7 +247,7 @@ def train(
         videos=tuple(sample.name for sample in job.samples),
         unreadable=unreadable,
         epoch_seconds=tuple(courses[0].epoch_seconds),
-        peak_memory_gib=_peak_memory_gib(job.machine.device),
+        peak_memory_gib=peak_memory_gib,
         evaluations=evaluations,
         processes=process.count,
         environment=ran_on,

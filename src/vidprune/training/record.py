@@ -11,8 +11,9 @@ from vidprune.report import Report, read_fields
 class Training:
     """A finished run: what it took, and what came out; `train.json` holds it.
 
-    `epoch_seconds` are of the epochs that this start of it ran, evaluation left out.
-    `peak_memory_gib`: of the accelerator, or of the process on a CPU. `evaluations` are reports
+    `epoch_seconds` are of whole epochs, evaluation left out; of one that was taken up in its middle
+    only what was left. `peak_memory_gib`: of the accelerator, or of the process on a CPU, up to the
+    end of training, evaluations between epochs included. `evaluations` are reports
     by reducer.
     """
 

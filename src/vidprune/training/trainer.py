@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,29 @@ class Diverged(RuntimeError):
 
 @dataclass
 class Course:
-    """What a run noted on its way: seconds of each epoch, and videos that could not be read."""
+    """What a run noted on its way: seconds of each epoch, and videos that could not be read.
+
+    Every process keeps its own in each checkpoint, so that a run taken up does not forget.
+    """
 
     epoch_seconds: list[float] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+
+    def save(self, checkpoint: Path, process: int) -> None:
+        """Beside what the Trainer keeps."""
+        _course_file(checkpoint, process).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    def restore(self, checkpoint: Path, process: int) -> None:
+        """As it was then; older checkpoints have none."""
+        file = _course_file(checkpoint, process)
+        if file.exists():
+            saved = json.loads(file.read_text(encoding="utf-8"))
+            self.epoch_seconds[:] = saved["epoch_seconds"]
+            self.unreadable.update(saved["unreadable"])
+
+
+def _course_file(checkpoint: Path, process: int) -> Path:
+    return checkpoint / f"course-{process}.json"
 
 
 class ClipTrainer(Trainer):
@@ -97,6 +116,8 @@ class ClipTrainer(Trainer):
         if self.is_world_process_zero() and self.log_file.exists():
             done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
             _cut_log(self.log_file, done)
+        if checkpoint is not None:
+            self.course.restore(checkpoint, self.args.process_index)
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
@@ -225,3 +246,10 @@ class _Epochs(TrainerCallback):
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
         """After the last step."""
         self.course.epoch_seconds.append(time.monotonic() - self.started)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """After a checkpoint."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.course.save(folder, args.process_index)
