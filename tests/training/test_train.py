@@ -239,7 +239,7 @@ def test_a_broken_video_is_named_and_the_rest_is_learned(
     assert main([*words, str(tmp_path / "run"), *SHORT, "--batch-size", "1", "--new-head"]) == 1
     again = json.loads((tmp_path / "run" / "train.json").read_text())
     assert again["unreadable"] == found["unreadable"]
-    assert again["epoch_seconds"] == found["epoch_seconds"]
+    assert len(again["epoch_seconds"]) == len(found["epoch_seconds"])
 
 
 def test_folders_name_the_classes(clips: Path, small: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,9 @@ class _Epochs(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """After a checkpoint."""
+        """After a checkpoint; at the last step of an epoch that is before the epoch's end."""
+        noted = replace(self.course, epoch_seconds=[*self.course.epoch_seconds])
+        if len(noted.epoch_seconds) < int((state.epoch or 0) + 1e-6):
+            noted.epoch_seconds.append(time.monotonic() - self.started)
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self.course.save(folder, args.process_index)
+        noted.save(folder, args.process_index)
