@@ -7,19 +7,19 @@
 # filled); families (one published shape of each, from a real clip to its logits; CLIP names
 # another); input (from four files to logits, by how many processes decode; CLIPS names others);
 # levers (ViT-S as torch runs it, and with each thing that makes it faster, in turn);
-# r32, r48, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals
-# at its arithmetic, with r64 every reducer), or one of their records by its name, such as
+# r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
+# its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; all. Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in target videoswin families input levers r64 r32 r96 r48; do
+    for part in target videoswin families input levers r64 r32 r96; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: target, videoswin, families, input, levers, r32, r48, r64, r96, all}"
+part="${1:?a part: target, videoswin, families, input, levers, r32, r64, r96, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -72,7 +72,7 @@ input)
             --video "$clips"/k400_*.mp4 "${@:2}"
     done ;;
 levers)
-    for round in 1 2 3; do
+    for round in 1 2; do
         for lever in fp32-torch fp32-kept fp32-onednn bf16-torch bf16-kept bf16-parts; do
             pinned=() options=(--dtype "${lever%%-*}")
             # glibc told to do as it does by itself, which the command then leaves alone.
@@ -84,7 +84,7 @@ levers)
                 --repeats 2 "${options[@]}" "${@:2}"
         done
     done ;;
-r32 | r48 | r64 | r96)
+r32 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
         small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
         benchmarks/cpu.sh "$setting-$part" "${@:2}"
@@ -94,7 +94,7 @@ r32 | r48 | r64 | r96)
     rivals=(random random:fold=true tome)
     others=()
     # Once is enough of those that differ little in time, and of cheaper dense models.
-    if [[ "$r" == r64 ]]; then
+    if [[ "$r" == r64 && "$batch" == 1 ]]; then
         rivals+=(sta:fold=true grid run-length vid-tldr tome:proportional_attention=true tome:mode=drop)
     else others=(--no-alternatives); fi
     # bf16 has oneDNN in any case.
@@ -103,7 +103,7 @@ r32 | r48 | r64 | r96)
         --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, videoswin, families, input, levers, r32, r48," \
+    echo "cpu.sh: no part is called $part; choose target, videoswin, families, input, levers, r32," \
         "r64, r96, one of their records or all" >&2
     exit 2 ;;
 esac
