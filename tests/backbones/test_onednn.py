@@ -237,7 +237,9 @@ class Quantised(Tensor):
     """As torchao's: of the kind, shape and type of a weight, and something else inside."""
 
     def unflatten(self, *arguments: Any) -> Any:
-        raise AssertionError("nobody looks inside")
+        # What a layer gives is of this kind, too.
+        assert self.shape != (80, 48), "nobody looks inside the weight"
+        return super().unflatten(*arguments)
 
 
 @torch.no_grad()
