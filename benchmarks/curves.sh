@@ -22,8 +22,9 @@ methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
 early="blocks=0/1/2"
 low=("sta:$early" "random:$early" "sta:$early,fold=true" "random:$early,fold=true" tome run-length)
 down_to_30=(--at 0.9 0.75 0.6 0.5 0.4 0.3)
+# Clips are called CLASS/SOURCE_CLASS_TAGS: several come from one source, on all three lists.
 models=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3} --protocol ssv2
-    --dtype bf16 --batch-size 16)
+    --dtype bf16 --batch-size 16 --source '([^/]+)/(.+)_\1_[a-z]+_[^/]*$')
 # Two clips of each video and no crops at the sides, which would be three times the work.
 splits=("${models[@]}" --crops 1)
 clips=runs/curves/clips-generated-1440

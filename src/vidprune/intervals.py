@@ -15,11 +15,19 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from vidprune.sources import design_effect, resampled_means
+
 RESAMPLES = 2000
 SEED = 0
 METHOD = (
     "95 %: Wilson's score interval for shares, Bonett and Price's for paired differences, "
     f"percentile bootstrap over videos ({RESAMPLES} resamples, seed {SEED}) for means"
+)
+
+METHOD_OVER_SOURCES = (
+    "95 %, over sources: Wilson's score interval for shares and Bonett and Price's for paired "
+    "differences, widened by the design effect, percentile bootstrap over sources "
+    f"({RESAMPLES} resamples, seed {SEED}) for means, p by flipping the signs of sources"
 )
 
 _TAIL = 0.025
@@ -40,28 +48,41 @@ class Interval:
 
 
 def mean_interval(
-    values: Tensor, *, resamples: int = RESAMPLES, seed: int = SEED
+    values: Tensor,
+    sources: Tensor | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> Interval | None:
-    """The mean over videos of `values` (V,), of those that are finite; None where none is."""
-    values = values[values.isfinite()].double().cpu()
+    """The mean over videos of `values` (V,), of those that are finite; None where none is.
+
+    `sources` (V,) int64 says which videos belong together; see Note [clips of one source].
+    """
+    finite = values.isfinite().cpu()
+    values = values.cpu()[finite].double()
+    sources = None if sources is None else _renumbered(sources[finite])
     if not len(values):
         return None
     mean = values.mean().item()
     if len(values) == 1:
         return Interval(value=mean, low=None, high=None)
     tails = torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)
-    low, high = _resampled_means(values, resamples, seed).quantile(tails).tolist()
+    if sources is None:
+        means = _resampled_means(values, resamples, seed)
+    else:
+        means = resampled_means(values, sources, resamples, torch.Generator().manual_seed(seed))
+    low, high = means.quantile(tails).tolist()
     return Interval(value=mean, low=low, high=high)
 
 
-def share_interval(hits: Tensor) -> Interval | None:
+def share_interval(hits: Tensor, sources: Tensor | None = None) -> Interval | None:
     """The share of videos that hit, `hits` (V,) bool, in per cent; None of no video.
 
-    See Note [counts are not resampled].
+    `sources` (V,) as in `mean_interval`. See Note [counts are not resampled].
     """
     if not len(hits):
         return None
-    videos, share = len(hits), hits.double().mean().item()
+    videos, share = len(hits) / _widening(hits, sources), hits.double().mean().item()
     shrunk = 1 + _Z**2 / videos
     middle = (share + _Z**2 / (2 * videos)) / shrunk
     reach = _Z * sqrt(share * (1 - share) / videos + (_Z / (2 * videos)) ** 2) / shrunk
@@ -70,18 +91,22 @@ def share_interval(hits: Tensor) -> Interval | None:
     return Interval(value=100 * share, low=100 * low, high=100 * high)
 
 
-def difference_interval(reference: Tensor, other: Tensor) -> Interval | None:
+def difference_interval(
+    reference: Tensor, other: Tensor, sources: Tensor | None = None
+) -> Interval | None:
     """By how many points `other` hits more often than `reference`, both (V,) bool, pair by pair.
 
     Only pairs that differ count, so that what is hard for both adds no noise; one of each kind is
-    added before the spread is taken. See Note [counts are not resampled].
+    added before the spread is taken. `sources` (V,) as in `mean_interval`. See Note [counts are
+    not resampled].
     """
     if not len(reference):
         return None
     lost, gained = int((reference & ~other).sum()), int((other & ~reference).sum())
     videos = len(reference)
     more, less = (gained + 1) / (videos + 2), (lost + 1) / (videos + 2)
-    reach = _Z * sqrt((more + less - (more - less) ** 2) / (videos + 2))
+    widened = _widening(other.double() - reference.double(), sources)
+    reach = _Z * sqrt(widened * (more + less - (more - less) ** 2) / (videos + 2))
     low, high = max(more - less - reach, -1.0), min(more - less + reach, 1.0)
     return Interval(value=100 * (gained - lost) / videos, low=100 * low, high=100 * high)
 
@@ -98,6 +123,16 @@ def mcnemar(lost: int, gained: int) -> float:
         ways = ways * (pairs - taken) // (taken + 1)
         total += ways
     return min(1.0, 2 * total / 2**pairs)
+
+
+def _widening(values: Tensor, sources: Tensor | None) -> float:
+    """How many times a variance grows where videos are not strangers to each other."""
+    return 1.0 if sources is None or len(values) < 2 else design_effect(values, sources)
+
+
+def _renumbered(sources: Tensor) -> Tensor:
+    """The same sources, numbered without gaps."""
+    return sources.unique(return_inverse=True)[1]
 
 
 def _resampled_means(values: Tensor, resamples: int, seed: int) -> Tensor:

@@ -100,13 +100,14 @@ class Nearness:
     not_finite: int
 
 
-def nearness(reference: Tensor, other: Tensor) -> Nearness:
-    """How near `other` is to `reference`, both probabilities (V, classes) of the same videos."""
+def nearness(reference: Tensor, other: Tensor, sources: Tensor | None = None) -> Nearness:
+    """How near `other` is to `reference`, both probabilities (V, classes) of the same videos, of
+    which `sources` (V,) says which belong together."""
     finite = (reference.isfinite() & other.isfinite()).all(-1)
     return Nearness(
-        agreement=share_interval(same_class(reference, other)),
-        kl_nats=mean_interval(divergence(reference, other)),
-        rank_correlation=mean_interval(rank_correlation(reference, other)),
+        agreement=share_interval(same_class(reference, other), sources),
+        kl_nats=mean_interval(divergence(reference, other), sources),
+        rank_correlation=mean_interval(rank_correlation(reference, other), sources),
         not_finite=int((~finite).sum()),
     )
 

@@ -86,7 +86,8 @@ class Change:
     """What became of the reference's accuracy: `points` of top-1, paired video by video.
 
     `lost` videos only the reference gets right, `gained` only the other; `mcnemar_p` is the exact
-    two-sided p of these two numbers.
+    two-sided p of these two numbers, or, where videos come from known sources, that of flipping
+    the signs of whole sources.
     """
 
     points: Interval

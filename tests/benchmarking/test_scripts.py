@@ -19,6 +19,7 @@ from vidprune.backbones.registry import shape_of
 from vidprune.cli import benchmark, parser
 from vidprune.commands.benchmark import Plan, subjects
 from vidprune.layout import Pattern
+from vidprune.sources import sources_of
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 STUB = """#!{python}
@@ -169,3 +170,9 @@ def test_curves_ask_for_what_is_known_and_each_split_for_its_model(
         for model, data in zip(arguments.model, arguments.data, strict=True):
             assert model == "demo" or model.endswith(f"/{data.name}")
         assert len(arguments.smaller) in (0, len(arguments.model))
+        if arguments.source is not None:
+            names = [f"clips/clap/Slow_clap_clap_u_nm_np1_fr_med_{number}.mp4" for number in (0, 7)]
+            assert sources_of(
+                [*names, "clips/clap/Other_clap_f_nm_np1_fr_med_0.mp4"], arguments.source
+            ).tolist() == [0, 0, 1]
+    assert all(arguments.source or arguments.model == ["demo"] for arguments in curves)

@@ -10,9 +10,11 @@ import pytest
 from vidprune.cli import main
 from vidprune.commands import curves as module
 from vidprune.commands.compare import compare
-from vidprune.commands.curves import Setting, Wish, settings_of
+from vidprune.commands.wishes import Setting, Wish, settings_of
 from vidprune.demo.clips import write_clips
 from vidprune.inference import classify_with_each
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
+from vidprune.reducers.spec import file_name
 from vidprune.tradeoff import TradeOff
 
 
@@ -99,6 +101,38 @@ def test_fewer_views_are_the_dense_model_s_own(
     first = [line for line in lines if line["view"] == 0]
     hits = sum(max(range(12), key=line["logits"].__getitem__) == line["label"] for line in first)
     assert point.top1.value == pytest.approx(100 * hits / len(first))
+
+
+def test_clips_of_one_source_count_as_one(
+    clips: Path, found: tuple[TradeOff, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the runs that are there; and compare says the same."""
+    record, output = found
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta", "tome"]
+    words += ["--at", "0.5", "0.3", "--smaller", "benchmarks/models/demo_6_blocks"]
+    words += ["--segments", "2", "--output", str(output), "--workers", "0"]
+    before = (output / "curves.json").read_text()
+    assert main([*words, "--source", r"(\w+)/"]) == 0
+    grouped = TradeOff.from_json((output / "curves.json").read_text())
+    (output / "curves.json").write_text(before)
+    assert grouped.intervals == METHOD_OVER_SOURCES
+    assert record.intervals == METHOD
+    alone = {point.setting: point for point in record.points}
+    assert [point.top1.value for point in grouped.points] == [
+        alone[point.setting].top1.value for point in grouped.points
+    ]
+    (point,) = (
+        each for each in grouped.points if each.setting.startswith("sta") and each.share > 0.4
+    )
+    runs = output / "runs" / "0"
+    folders = [runs / "none", runs / file_name(point.setting)]
+    same = compare(folders, source=r"(\w+)/").runs[1]
+    assert same.change == point.change
+    assert same.nearness == point.nearness
+    capsys.readouterr()
+    assert main(["compare", *map(str, folders), "--source", r"(\w+)/", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["intervals"] == METHOD_OVER_SOURCES
+    assert main(["compare", *map(str, folders), "--source", "("]) == 2
 
 
 def test_data_of_their_own_models_are_pooled(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprune.cli.console import open_console
+from vidprune.cli.options import add_source_pattern
 
 
 def add(verbs: Any) -> argparse.ArgumentParser:
@@ -19,6 +20,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument("reference", type=Path, metavar="RUN", help="folder of the reference")
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of other runs")
+    add_source_pattern(verb)
     verb.add_argument("--json", action="store_true", help="the whole record as JSON")
     return verb
 
@@ -27,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.commands.compare import compare
 
-    found = compare([arguments.reference, *arguments.runs], command=arguments.command)
+    found = compare(
+        [arguments.reference, *arguments.runs], source=arguments.source, command=arguments.command
+    )
     if arguments.json:
         print(found.to_json(), end="")
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
-from vidprune.cli.options import add_views
+from vidprune.cli.options import add_source_pattern, add_views
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
     group.add_argument("--workers", type=int, metavar="N", help="processes that decode (cores)")
     add_views(verb)
+    add_source_pattern(verb)
     verb.add_argument(
         "--restart", action="store_true", help="discard the runs that the output folder holds"
     )
@@ -83,7 +84,8 @@ def add(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
-    from vidprune.commands.curves import SHARES, Wish, curves
+    from vidprune.commands.curves import curves
+    from vidprune.commands.wishes import SHARES, Wish
     from vidprune.inference import named_device
     from vidprune.prepare import ViewOptions
     from vidprune.runs import make_folder
@@ -99,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         alternatives=not arguments.no_alternatives,
         labels=arguments.labels,
         dtype=arguments.dtype,
+        source=arguments.source,
         views=ViewOptions(**{name: getattr(arguments, name) for name in names}),
     )
     make_folder(arguments.output)

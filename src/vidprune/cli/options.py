@@ -110,3 +110,13 @@ def add_views(verb: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(f"--{name}", type=int, metavar="N", help=what)
     add_clip_shape(group)
+
+
+def add_source_pattern(verb: argparse.ArgumentParser) -> None:
+    """Which videos belong together."""
+    verb.add_argument(
+        "--source",
+        metavar="REGEX",
+        help="finds in a video's name what videos of one source have in common, such as clips of "
+        "one film: intervals are then over sources",
+    )

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidprune.intervals import difference_interval, mcnemar
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, difference_interval, mcnemar
 from vidprune.metrics import mean_probabilities, nearness, top_class
 from vidprune.parallel import Process
 from vidprune.report import Change, ComparedRun, Comparison, hardware
 from vidprune.runs import RunFolder
+from vidprune.sources import sign_flip_p, sources_of
 
 # What a row says of a run, by the names that report.json has for it.
 _SAID = ("checkpoint", "reducer", "dtype", "protocol", "gmacs_per_view", "views_per_video")
@@ -42,12 +43,15 @@ class Run:
         return next((len(scores) for scores in self.probabilities.values()), None)
 
 
-def compare(paths: Sequence[Path], *, command: str = "") -> Comparison:
+def compare(paths: Sequence[Path], *, source: str | None = None, command: str = "") -> Comparison:
     """Compare the runs in these folders, which `evaluate` wrote, with the first of them.
 
     They may differ in model, reducer, precision and views. Videos that one of them could not read
-    are left out of all. Raises FileNotFoundError or ValueError for what is no finished run, and
-    ValueError where videos, labels or classes are not the same, or no video is left.
+    are left out of all. `source`, a regular expression, finds in a video's name which videos are of
+    one source; intervals are then over sources.
+
+    Raises FileNotFoundError or ValueError for what is no finished run, and ValueError where videos,
+    labels or classes are not the same, or no video is left.
     """
     runs = [read_run(path) for path in paths]
     for run in runs[1:]:
@@ -58,7 +62,7 @@ def compare(paths: Sequence[Path], *, command: str = "") -> Comparison:
             f"the runs {', '.join(map(str, paths))} share no video that all of them could read; "
             "see what their reports name as unreadable"
         )
-    rows = _rows(runs, videos)
+    rows = _rows(runs, videos, None if source is None else sources_of(videos, source))
     return Comparison(
         runs=tuple(rows),
         num_videos=len(videos),
@@ -66,20 +70,27 @@ def compare(paths: Sequence[Path], *, command: str = "") -> Comparison:
         left_out=tuple(dict.fromkeys(name for run in runs for name in run.unreadable)),
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        intervals=METHOD if source is None else METHOD_OVER_SOURCES,
     )
 
 
-def _rows(runs: Sequence[Run], videos: Sequence[str]) -> list[ComparedRun]:
+def _rows(runs: Sequence[Run], videos: Sequence[str], sources: Tensor | None) -> list[ComparedRun]:
     labels = torch.tensor([runs[0].labels[name] for name in videos])
     reference = torch.stack([runs[0].probabilities[name] for name in videos])
-    rows = [_row(runs[0], labels, reference, None)]
+    rows = [_row(runs[0], labels, reference, None, None)]
     for run in runs[1:]:
         predicted = torch.stack([run.probabilities[name] for name in videos])
-        rows.append(_row(run, labels, predicted, reference))
+        rows.append(_row(run, labels, predicted, reference, sources))
     return rows
 
 
-def _row(run: Run, labels: Tensor, predicted: Tensor, reference: Tensor | None) -> ComparedRun:
+def _row(
+    run: Run,
+    labels: Tensor,
+    predicted: Tensor,
+    reference: Tensor | None,
+    sources: Tensor | None,
+) -> ComparedRun:
     hits = top_class(predicted) == labels
     said = {name: run.report[name] for name in _SAID}
     return ComparedRun(
@@ -88,19 +99,26 @@ def _row(run: Run, labels: Tensor, predicted: Tensor, reference: Tensor | None) 
         top1=100 * hits.double().mean().item(),
         not_finite=int((~predicted.isfinite().all(-1)).sum()),
         gmacs_per_video=said["gmacs_per_view"] * said["views_per_video"],
-        change=None if reference is None else change_of(top_class(reference) == labels, hits),
-        nearness=None if reference is None else nearness(reference, predicted),
+        change=None
+        if reference is None
+        else change_of(top_class(reference) == labels, hits, sources),
+        nearness=None if reference is None else nearness(reference, predicted, sources),
         hardware=hardware(run.report["environment"]),
         command=run.report["command"],
     )
 
 
-def change_of(reference: Tensor, hits: Tensor) -> Change:
-    """From what both get right, (V,) bool each, of the same videos."""
-    points = difference_interval(reference, hits)
+def change_of(reference: Tensor, hits: Tensor, sources: Tensor | None = None) -> Change:
+    """From what both get right, (V,) bool each, of the same videos; `sources` (V,) says which of
+    them belong together."""
+    points = difference_interval(reference, hits, sources)
     assert points is not None, "there are videos"
     lost, gained = int((reference & ~hits).sum()), int((hits & ~reference).sum())
-    return Change(points=points, lost=lost, gained=gained, mcnemar_p=mcnemar(lost, gained))
+    if sources is None:
+        p = mcnemar(lost, gained)
+    else:
+        p = sign_flip_p(hits.double() - reference.double(), sources)
+    return Change(points=points, lost=lost, gained=gained, mcnemar_p=p)
 
 
 def _check_same_data(first: Run, other: Run) -> None:

@@ -1,7 +1,7 @@
 """Every method at the same costs, evaluated on labelled videos and paired with dense and random."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,92 +10,23 @@ import torch
 from torch import Tensor
 
 from vidprune.backbones.checkpoints import configuration
-from vidprune.benchmarking.budget import (
-    matched_frames,
-    matched_reducer,
-    matched_size,
-    matched_views,
-)
 from vidprune.commands.compare import Run, change_of, read_run
 from vidprune.commands.evaluate import evaluate_each
+from vidprune.commands.wishes import NEAR, Setting, Wish, settings_of
 from vidprune.inference import Classifier
-from vidprune.intervals import share_interval
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, share_interval
 from vidprune.macs import costs
-from vidprune.metrics import nearness, top_class
-from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
+from vidprune.metrics import Nearness, nearness, top_class
+from vidprune.prepare import class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
-from vidprune.reducers.spec import NONE, file_name
-from vidprune.report import Progress
+from vidprune.reducers.spec import NONE
+from vidprune.report import Change, Progress
 from vidprune.runs import write_atomically
+from vidprune.sources import sources_of
 from vidprune.tradeoff import Point, TradeOff
-from vidprune.video import Protocol, Sample, read_dataset
+from vidprune.video import Sample, read_dataset
 
-SHARES = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
 RECORD = "curves.json"
-RANDOM = "random"
-# Of the dense cost: what comes no nearer than that to a cost is no point of comparison there.
-_NEAR = 0.02
-# Options of a reducer that say where it drops tokens, and how much at each place.
-_WHERE = ("blocks", "stages", "schedule")
-FRAMES, SIZE, VIEWS, MODEL = "fewer frames", "smaller frames", "fewer views", "smaller model"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What is compared: `methods` are reducers without their r, `shares` parts of the dense cost.
-
-    Random pruning is among the methods in any case. `smaller` are checkpoints of cheaper dense
-    models, as many as there are models. Raises ValueError where a share is no part, or lists do
-    not go together.
-    """
-
-    models: tuple[str, ...]
-    data: tuple[Path, ...]
-    methods: tuple[str, ...]
-    shares: tuple[float, ...] = SHARES
-    smaller: tuple[str, ...] = ()
-    alternatives: bool = True
-    labels: str | None = None
-    dtype: str = "fp32"
-    views: ViewOptions = field(default_factory=ViewOptions)
-
-    def __post_init__(self) -> None:
-        if len(self.models) != len(self.data):
-            raise ValueError(
-                f"{len(self.models)} models and {len(self.data)} data are given; give each model "
-                "its own data, in the same order"
-            )
-        if self.smaller and len(self.smaller) != len(self.models):
-            raise ValueError(
-                f"{len(self.smaller)} smaller models stand beside {len(self.models)} models; give "
-                "one for each, in the same order"
-            )
-        for share in self.shares:
-            if not 0 < share < 1:
-                raise ValueError(f"at={share} must be a part of the dense cost, above 0, below 1")
-        for method in self.methods:
-            if method.partition(":")[0] == NONE:
-                raise ValueError("the dense model is compared in any case; leave none out")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A point before it is measured: on which clips, with which reducer or views."""
-
-    method: str
-    reducer: str = NONE
-    frames: int | None = None
-    size: int | None = None
-    smaller: bool = False
-    views: tuple[int, ...] | None = None
-
-    @property
-    def folder(self) -> str:
-        """Of its run; views are chosen from the dense model's."""
-        changed = [f"{self.frames}-frames"] if self.frames else []
-        changed += [f"{self.size}-pixels"] if self.size else []
-        changed += ["smaller"] if self.smaller else []
-        return "-".join([file_name(self.reducer), *changed])
 
 
 def curves(
@@ -149,6 +80,7 @@ def curves(
         environment=first["environment"],
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        intervals=METHOD if wish.source is None else METHOD_OVER_SOURCES,
     )
     write_atomically(output / RECORD, found.to_json())
     return found
@@ -172,39 +104,6 @@ def _check_alike(wish: Wish) -> None:
                 )
 
 
-def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
-    """Every setting once, the dense model first; and the costs that a method cannot come near."""
-    options = wish.views
-    config = configuration(wish.models[0], frames=options.frames, size=options.size)
-    dense = costs(config, NONE).gmacs_per_view
-    views = _protocol(wish, 0).views
-    found, missing = [Setting("dense")], []
-    for share in sorted({*wish.shares}, reverse=True):
-        for method in dict.fromkeys((RANDOM, *wish.methods)):
-            reducer = matched_reducer(config, method, share * dense)
-            reached = costs(config, reducer).gmacs_per_view / dense
-            if abs(reached - share) > _NEAR:
-                missing.append(f"{method} at {share:.0%} (the nearest is {reached:.1%})")
-            else:
-                found.append(Setting(method, reducer=reducer))
-        if wish.alternatives:
-            found += _dense_settings(config, share, dense, len(views))
-    if wish.smaller:
-        found.append(Setting(MODEL, smaller=True))
-    return list(dict.fromkeys(found)), tuple(missing)
-
-
-def _dense_settings(config: Any, share: float, dense: float, views: int) -> list[Setting]:
-    found = []
-    if frames := matched_frames(config, share * dense):
-        found.append(Setting(FRAMES, frames=frames))
-    if size := matched_size(config, share * dense):
-        found.append(Setting(SIZE, size=size))
-    if chosen := matched_views(views, share):
-        found.append(Setting(VIEWS, views=chosen))
-    return found
-
-
 def _passes(settings: Sequence[Setting]) -> list[list[Setting]]:
     """Those of one model and clip together; fewer views are a part of the dense model's run."""
     found: dict[tuple[Any, ...], list[Setting]] = {}
@@ -216,21 +115,8 @@ def _passes(settings: Sequence[Setting]) -> list[list[Setting]]:
 
 
 def _told(settings: Sequence[Setting], wish: Wish) -> str:
-    first = f"{settings[0].method} {_said(settings[0], wish)}"
+    first = f"{settings[0].method} {settings[0].said(wish)}"
     return first if len(settings) == 1 else f"dense and {len(settings) - 1} reducers"
-
-
-def _said(setting: Setting, wish: Wish) -> str:
-    if setting.views is not None:
-        return f"{len(setting.views)} views"
-    if setting.frames or setting.size:
-        return f"{setting.frames} frames" if setting.frames else f"{setting.size} pixels"
-    return wish.smaller[0] if setting.smaller else setting.reducer
-
-
-def _protocol(wish: Wish, number: int) -> Protocol:
-    model = load_model(wish.models[number], options=wish.views)
-    return protocol_for(model, wish.views)
 
 
 @dataclass
@@ -288,8 +174,9 @@ class _Trial:
 
 @dataclass(frozen=True, eq=False)
 class _Pooled:
-    """A setting over the videos of all trials: labels (V,), probabilities (V, classes)."""
+    """A setting over the videos of all trials: `names`, labels (V,), probabilities (V, classes)."""
 
+    names: tuple[str, ...]
     labels: Tensor
     probabilities: Tensor
     gmacs_per_video: float
@@ -309,29 +196,16 @@ class _Entry:
 
     def apart(self, other: "_Entry", dense: _Pooled) -> float:
         """How far their costs are from each other, as a share of the dense cost."""
-        return abs(other.pooled.gmacs_per_video - self.pooled.gmacs_per_video) / (
-            dense.gmacs_per_video
-        )
+        gmacs = other.pooled.gmacs_per_video - self.pooled.gmacs_per_video
+        return abs(gmacs) / dense.gmacs_per_video
 
 
 def _alike(entry: _Entry, others: Sequence[_Entry], dense: _Pooled) -> _Entry | None:
     """The one of the others that costs nearest to it, of those that drop where it drops if any of
     them costs about as much; None where none does."""
-    near = [other for other in others if entry.apart(other, dense) <= _NEAR]
-    same = [other for other in near if _places(other.setting) == _places(entry.setting)]
+    near = [other for other in others if entry.apart(other, dense) <= NEAR]
+    same = [other for other in near if other.setting.places == entry.setting.places]
     return min(same or near, key=lambda other: entry.apart(other, dense), default=None)
-
-
-def _places(setting: Setting) -> frozenset[str]:
-    """The options of a method that say where it drops, and how much at each place."""
-    options = setting.method.partition(":")[2].split(",")
-    return frozenset(each for each in options if each.partition("=")[0] in _WHERE)
-
-
-def _is_random(setting: Setting) -> bool:
-    """Whether it drops tokens at random, and folds none."""
-    kind, _, options = setting.method.partition(":")
-    return kind == RANDOM and "fold" not in options
 
 
 def _pooled(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> list[_Pooled]:
@@ -357,37 +231,48 @@ def _pool(runs: Sequence[Run], names: Sequence[Sequence[str]], setting: Setting)
     report = runs[0].report
     views = report["views_per_video"] if setting.views is None else len(setting.views)
     return _Pooled(
+        tuple(name for _, name in pairs),
         torch.tensor([run.labels[name] for run, name in pairs]),
         torch.stack([run.probabilities[name] for run, name in pairs]),
         report["gmacs_per_view"] * views,
     )
 
 
+def _change(reference: _Pooled | None, each: _Pooled, sources: Tensor | None) -> Change | None:
+    return None if reference is None else change_of(reference.hits, each.hits, sources)
+
+
+def _near(reference: _Pooled | None, each: _Pooled, sources: Tensor | None) -> Nearness | None:
+    if reference is None:
+        return None
+    return nearness(reference.probabilities, each.probabilities, sources)
+
+
 def _points(
     settings: Sequence[Setting], pooled: Sequence[_Pooled], wish: Wish
 ) -> tuple[Point, ...]:
     dense = pooled[0]
+    sources = None if wish.source is None else sources_of(dense.names, wish.source)
     entries = [_Entry(setting, each) for setting, each in zip(settings, pooled, strict=True)]
-    chance = [entry for entry in entries if _is_random(entry.setting)]
+    chance = [entry for entry in entries if entry.setting.is_random]
     points = []
     for entry in entries:
         setting, each = entry.setting, entry.pooled
-        random = None if _is_random(setting) or each is dense else _alike(entry, chance, dense)
-        top1 = share_interval(each.hits)
+        reference = None if each is dense else dense
+        random = None if setting.is_random or each is dense else _alike(entry, chance, dense)
+        top1 = share_interval(each.hits, sources)
         assert top1 is not None, "there are videos"
         points.append(
             Point(
                 method=setting.method,
-                setting=_said(setting, wish),
+                setting=setting.said(wish),
                 share=each.gmacs_per_video / dense.gmacs_per_video,
                 gmacs_per_video=each.gmacs_per_video,
                 top1=top1,
-                change=None if each is dense else change_of(dense.hits, each.hits),
-                nearness=None
-                if each is dense
-                else nearness(dense.probabilities, each.probabilities),
-                over_random=None if random is None else change_of(random.pooled.hits, each.hits),
-                random=None if random is None else _said(random.setting, wish),
+                change=_change(reference, each, sources),
+                nearness=_near(reference, each, sources),
+                over_random=_change(random.pooled if random else None, each, sources),
+                random=None if random is None else random.setting.said(wish),
             )
         )
     return tuple(points)
