@@ -6,7 +6,7 @@
 # Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
 # filled); families (one published shape of each, from a real clip to its logits; CLIP names
 # another); input (from four files to logits, by how many processes decode; CLIPS names others);
-# levers (ViT-S as torch runs it, and with each thing that makes it faster, in turn);
+# levers (ViT-S as torch runs it, and with each thing that makes it faster);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
 # its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; all. Nothing else should run on the machine.
@@ -72,17 +72,14 @@ input)
             --video "$clips"/k400_*.mp4 "${@:2}"
     done ;;
 levers)
-    for round in 1 2; do
-        for lever in fp32-torch fp32-kept fp32-onednn bf16-torch bf16-kept bf16-parts; do
-            pinned=() options=(--dtype "${lever%%-*}")
-            # glibc told to do as it does by itself, which the command then leaves alone.
-            if [[ "$lever" == *-torch ]]; then pinned=(env GLIBC_TUNABLES=glibc.malloc.tcache_count=7); fi
-            if [[ "$lever" == bf16-[tk]* ]]; then options+=(--attn-implementation sdpa); fi
-            if [[ "$lever" == fp32-onednn ]]; then options+=(--onednn); fi
-            run "levers-$lever-$round" --model vit_small_patch16_224 --reducer sta:r=64 \
-                --against random random:fold=true --no-alternatives --batch-size 8 --threads 2 \
-                --repeats 2 "${options[@]}" "${@:2}"
-        done
+    for lever in fp32-torch fp32-kept fp32-onednn bf16-torch bf16-kept bf16-parts; do
+        pinned=() options=(--dtype "${lever%%-*}")
+        # glibc told to do as it does by itself, which the command then leaves alone.
+        if [[ "$lever" == *-torch ]]; then pinned=(env GLIBC_TUNABLES=glibc.malloc.tcache_count=7); fi
+        if [[ "$lever" == bf16-[tk]* ]]; then options+=(--attn-implementation sdpa); fi
+        if [[ "$lever" == fp32-onednn ]]; then options+=(--onednn); fi
+        run "levers-$lever" --model vit_small_patch16_224 --reducer sta:r=64 --threads 2 --repeats 2 \
+            --against random random:fold=true --no-alternatives --batch-size 8 "${options[@]}" "${@:2}"
     done ;;
 r32 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \

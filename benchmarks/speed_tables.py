@@ -2,7 +2,6 @@
 
 import re
 from itertools import product
-from statistics import median
 from typing import Any
 
 from records import benchmark_record
@@ -175,7 +174,6 @@ LEVERS = {
     "bf16-kept": "and memory kept",
     "bf16-parts": "and attention in parts",
 }
-ROUNDS = (1, 2)
 
 
 def levers() -> str:
@@ -186,18 +184,15 @@ def levers() -> str:
     ]
     records = []
     for name, title in LEVERS.items():
-        found = [benchmark_record(f"cpu/levers-{name}-{number}") for number in ROUNDS]
-        records += found
-        dense, pruned = (
-            median(record.rows[row].speed.latency_p50_ms for record in found) for row in (0, 1)
-        )
+        found = benchmark_record(f"cpu/levers-{name}")
+        records.append(found)
+        dense, pruned = (row.speed.latency_p50_ms for row in found.rows[:2])
         if name.endswith("torch"):
             first = dense, pruned
         shares = [f"{now / then:.2f}" for now, then in zip((dense, pruned), first, strict=True)]
         cells = f"{dense:.0f} | {shares[0]} | {pruned:.0f} | {shares[1]} | {dense / pruned:.2f}"
         lines.append(f"| {title} | {cells} |")
-    said = f"Medians of {len(ROUNDS)} runs of each, in turn.\n"
-    return "\n".join([*lines, "", said, _of_one_machine(records), ""])
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.
