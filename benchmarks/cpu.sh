@@ -3,8 +3,7 @@
 #
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
-# Parts: target (one thread on one core, against the bound); videoswin (T and B, gaps closed and
-# filled); families (one published shape of each, from a real clip to its logits; CLIP names
+# Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a real clip to its logits; CLIP names
 # another); input (from four files to logits, by how many processes decode; CLIPS names others);
 # levers (ViT-S as torch runs it, and with each thing that makes it faster);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
@@ -14,12 +13,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in target videoswin families input levers r64 r32 r96; do
+    for part in videoswin families input levers r64 r32 r96; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: target, videoswin, families, input, levers, r32, r64, r96, all}"
+part="${1:?a part: videoswin, families, input, levers, r32, r64, r96, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -29,13 +28,6 @@ run() {
     "${pinned[@]}" python3 -m vidprune benchmark --output "$record" "${@:2}"
 }
 case "$part" in
-target)
-    pinned=(taskset --cpu-list 0)
-    for size in small base; do
-        run "target-$size" --model "vit_${size}_patch16_224" --reducer sta:r=64 \
-            --against random random:fold=true --no-alternatives --batch-size 8 --threads 1 --repeats 7 \
-            --onednn "${@:2}"
-    done ;;
 videoswin)
     for size in t b; do
         run "videoswin-swin3d_$size" --model "swin3d_$size" --no-alternatives --batch-size 1 \
@@ -64,7 +56,7 @@ input)
         echo "cpu.sh: input needs clips, and no k400_*.mp4 is in $clips; name a folder by CLIPS=DIR" >&2
         exit
     fi
-    for setting in bf16-0 bf16-1 bf16-2 fp32-2; do
+    for setting in bf16-0 bf16-2; do
         IFS=- read -r dtype workers <<<"$setting"
         run "input-$dtype-workers-$workers" --model vit_small_patch16_224 --reducer sta:r=64 \
             --against random random:fold=true --no-alternatives --dtype "$dtype" --onednn \
@@ -100,7 +92,7 @@ r32 | r64 | r96)
         --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose target, videoswin, families, input, levers, r32," \
+    echo "cpu.sh: no part is called $part; choose videoswin, families, input, levers, r32," \
         "r64, r96, one of their records or all" >&2
     exit 2 ;;
 esac

@@ -28,8 +28,8 @@ from speed_tables import (
     from_files,
     levers,
     matched,
+    over_bound,
     sweep,
-    target,
     videoswin_costs,
     videoswin_speed,
 )
@@ -63,7 +63,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "input": from_files,
     "levers": levers,
     "account": account,
-    "target": target,
+    "over-bound": over_bound,
     "looks": looks,
     "looks-time": looks_time,
     "accuracy-demo": partial(accuracy, "demo"),
