@@ -20,6 +20,7 @@ from vidprune.inference import (
     ViewLogits,
     classify_with_each,
     clip_key,
+    default_workers,
     named_device,
     normalisation_of,
 )
@@ -176,6 +177,13 @@ def test_a_compiled_model_is_one_graph_of_one_shape(folder, monkeypatch):
             if isinstance(same, ViewLogits):
                 torch.testing.assert_close(one.logits, same.logits)
     assert len(shapes) == 3
+
+
+def test_who_decodes_where_nobody_says():
+    """See docs/speed.md: beside threads of a model on few cores decoding takes longer."""
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    assert [default_workers(cpu, cores) for cores in (1, 2, 4, 8, 64)] == [0, 0, 0, 8, 64]
+    assert [default_workers(gpu, cores) for cores in (1, 4, 16)] == [1, 4, 16]
 
 
 def test_models_that_want_other_batches_cannot_go_side_by_side(folder):

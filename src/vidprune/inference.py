@@ -104,9 +104,9 @@ class Classifier:
     ) -> Iterator[ViewLogits | Unreadable]:
         """Logits of every view asked for, video by video in the order of `requests`.
 
-        Videos are decoded in `workers` processes (0: in this one; None: as many as there are
-        cores), and batches are filled across videos. A video that cannot be read yields an
-        Unreadable instead, and the rest goes on.
+        Videos are decoded in `workers` processes (0: in this one; None: see `default_workers`), and
+        batches are filled across videos. A video that cannot be read yields an Unreadable instead,
+        and the rest goes on.
         """
         for (outcome,) in classify_with_each([self], requests, workers=workers):
             yield outcome
@@ -196,12 +196,25 @@ def _sent(clips: Sequence[Tensor], device: torch.device) -> Tensor:
     return torch.stack(list(clips), out=batch).to(device, non_blocking=on_gpu)
 
 
+# The models' threads wait for each other, and each for whoever takes its core.
+_FEW_CORES = 4
+
+
+def default_workers(device: torch.device, cores: int) -> int:
+    """How many processes decode beside a model on `device`, where nobody says: one per core; none
+    where the model itself computes on so few cores that decoding beside it takes longer than
+    decoding in between (`docs/speed.md`)."""
+    return 0 if device.type == "cpu" and cores <= _FEW_CORES else cores
+
+
 def _batches(
     requests: Sequence[Request], classifier: Classifier, workers: int | None
 ) -> Iterator[list[_Waiting | Unreadable]]:
     """As many views as a batch takes, and between them, in their place, what cannot be read."""
     waiting: list[_Waiting | Unreadable] = []
     views = 0
+    if workers is None:
+        workers = default_workers(classifier.device, usable_cores())
     for request, pixels in read_requests(requests, classifier.protocol, workers):
         if isinstance(pixels, str):
             waiting.append(Unreadable(request.name, pixels))
@@ -270,7 +283,7 @@ def read_requests(
 ) -> Iterable[tuple[Request, Tensor | str]]:
     """Each video with all views of the protocol (V, T, 3, S, S) uint8, or why it has none.
 
-    In the order of `requests`; `workers` as in `Classifier.classify`.
+    In the order of `requests`, decoded in `workers` processes (0: in this one; None: one per core).
     """
     if workers is not None and workers < 0:
         raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")

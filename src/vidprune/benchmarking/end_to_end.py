@@ -15,12 +15,14 @@ from torch import Tensor
 
 from vidprune.benchmarking.contest import Candidate
 from vidprune.benchmarking.report import EndToEnd
+from vidprune.environment import usable_cores
 from vidprune.inference import (
     Classifier,
     Request,
     Unreadable,
     ViewLogits,
     classify_with_each,
+    default_workers,
     read_requests,
 )
 from vidprune.metrics import mean_probabilities
@@ -105,6 +107,8 @@ def race(
     named = [Unreadable(name, reason) for name, reason in unreadable.items()]
     if not readable:
         return [], named
+    if workers is None:
+        workers = default_workers(entrants[0].classifier.device, usable_cores())
     protocols = list(dict.fromkeys(entrant.classifier.protocol for entrant in entrants))
     jobs = [
         *(partial(_classify, entrant, readable, workers) for entrant in entrants),

@@ -82,7 +82,10 @@ def add_model(
             "--batch-size", type=int, default=8, metavar="N", help="views at once (8)"
         )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (one per core)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode (one per core; on CPUs of up to four cores none)",
     )
 
 

@@ -26,6 +26,7 @@ from vidprune.inference import (
     ViewLogits,
     check_alike,
     classify_with_each,
+    default_workers,
 )
 from vidprune.macs import gmacs_per_view
 from vidprune.parallel import Process
@@ -135,7 +136,8 @@ def evaluate_each(
     for job in jobs:
         job.begin(restart)
     if workers is None:
-        workers = max(1, usable_cores() // process.local_count)
+        cores = max(1, usable_cores() // process.local_count)
+        workers = default_workers(jobs[0].classifier.device, cores)
     for requests, group in _equally_far(jobs):
         _run(group, requests, workers, strict, observe)
     found = {job.folder.path: job.end(parquet) for job in jobs}
