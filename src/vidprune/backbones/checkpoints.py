@@ -56,7 +56,8 @@ def load(
     and on CPUs that multiply bfloat16 a faster one for models in bfloat16 (`"vidprune"`). Blocks
     whose keys have weights, or whose tokens have places of their own, take sdpa or that one.
     `onednn` lets oneDNN take the products of float32 on a CPU, those of attention too where
-    `attn_implementation` is None: on AMD's processors in half the time; the last bits differ.
+    `attn_implementation` is None: on AMD's processors in three fifths of the time, with other last
+    bits.
 
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.

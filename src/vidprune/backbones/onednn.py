@@ -3,9 +3,8 @@
 # Note [oneDNN]
 In float32 torch multiplies by MKL, which on AMD's processors takes twice as long as oneDNN does.
 (In half precision torch has oneDNN itself.) The last bits differ, which is why one asks for it.
-Weights laid out beforehand, as torch's compiler lays them out, gained 1 to 7 % more, float32 and
-bfloat16 alike, for a second copy of all weights and the risk that it grows stale: they are handed
-over as they lie.
+Weights laid out beforehand, as torch's compiler lays them out, gain a few per cent more, for a
+second copy of all weights and the risk that it grows stale: they are handed over as they lie.
 """
 
 from typing import Any, TypeGuard
