@@ -276,6 +276,16 @@ def test_load_takes_it_when_asked_and_says_so() -> None:
     assert (uses_onednn(own), attention_of(own)) == (True, "eager")
 
 
+def test_without_onednn_its_attention_is_sdpa(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names it."""
+    monkeypatch.setattr("vidprune.backbones.attention_in_parts.HAS_ONEDNN", False)
+    query = torch.randn(2, 3, 7, 8)
+    found = attend(query, query, query, None, scale=SCALE, dropout=0.0, implementation=BY_ONEDNN)
+    wanted = scaled_dot_product_attention(query, query, query, scale=SCALE)
+    assert torch.equal(found, wanted.transpose(1, 2))
+    assert attention_of(load("demo", attn_implementation=BY_ONEDNN)) is None
+
+
 def test_without_onednn_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidprune.backbones.onednn.HAS_ONEDNN", False)
     with pytest.raises(ValueError, match="onednn=True cannot be had: this torch was built without"):

@@ -149,6 +149,26 @@ def test_a_start_in_the_middle_of_a_group_is_not_believed(videos, tmp_path, eage
     assert all(np.array_equal(found.images[i], image) for i, image in wanted.images.items())
 
 
+def test_a_timestamp_that_no_frame_has_is_not_believed(
+    videos, tmp_path, eager, routes, monkeypatch
+):
+    """Whoever counted on from there would take each frame for the one before it."""
+    path = long_video(videos, tmp_path / "a.mp4")
+    real = module._keys_by_stamp
+
+    def forged(video):
+        keys = real(video)
+        moved = sorted(keys)[10]
+        del keys[moved]
+        return keys | {moved + 1: True}
+
+    monkeypatch.setattr(module, "_keys_by_stamp", forged)
+    found = read_frames(path, lambda n: [12])
+    assert routes[0].stretches == (Stretch(10, 12),)
+    wanted = read_through(path, [12], monkeypatch)
+    assert np.array_equal(found.images[12], wanted.images[12])
+
+
 def test_another_number_of_packets_than_announced_is_read_through(
     videos, tmp_path, eager, routes, monkeypatch
 ):

@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from vidprune.backbones.onednn import can_multiply, product
+from vidprune.backbones.onednn import HAS_ONEDNN, can_multiply, product
 from vidprune.backbones.parts import stretches
 
 # By which transformers know it: `model.set_attn_implementation("vidprune")`.
@@ -114,7 +114,8 @@ def _in_effect(implementation: str | None, dtype: torch.dtype) -> str:
     """What an implementation of this file comes to for a type on a CPU."""
     if dtype == torch.bfloat16 and _BFLOAT16:
         return IN_PARTS
-    return BY_ONEDNN if dtype == torch.float32 and implementation == BY_ONEDNN else _SDPA
+    onednn = HAS_ONEDNN and implementation == BY_ONEDNN
+    return BY_ONEDNN if onednn and dtype == torch.float32 else _SDPA
 
 
 def _gains(
