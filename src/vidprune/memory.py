@@ -3,7 +3,7 @@
 # Note [freed memory]
 The C library takes every large tensor from the system anew and hands it back when it is freed. The
 system gives it page by page, at the first touch of each, filled with zeros, which takes longer than
-an activation over the tensor does: a fifth of a forward over eight clips can go there. A
+an activation over the tensor does: a tenth of a forward over eight clips can go there. A
 process that runs one forward after another asks for the same sizes again and again: kept, they cost
 nothing. In exchange it goes on holding the most that it ever held.
 """
