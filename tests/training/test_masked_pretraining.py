@@ -65,3 +65,11 @@ def test_it_learns_goes_on_and_hands_its_encoder_on(recipe: dict, tmp_path: Path
     run(recipe, *options, "--epochs", "20", "--output", str(tmp_path / "run"))
     again = vidprune.load(tmp_path / "run" / "model").state_dict()
     assert all(torch.equal(again[name], value) for name, value in learned.state_dict().items())
+    # Other videos are another run, and the list of what was learned from stays true.
+    write_clips(tmp_path / "others", per_class=1, seed=6)
+    (tmp_path / "others" / "test.csv").rename(tmp_path / "others" / "train.csv")
+    others = [*options]
+    others[others.index("--data") + 1] = str(tmp_path / "others")
+    with pytest.raises(FileExistsError, match="videos"):
+        run(recipe, *others, "--epochs", "20", "--output", str(tmp_path / "run"))
+    assert (tmp_path / "run" / "videos.txt").read_text().splitlines() == listed
