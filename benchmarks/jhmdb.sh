@@ -3,6 +3,7 @@
 # stopped run has left is not done again.
 #
 #     benchmarks/jhmdb.sh train [SPLIT ...]    a model for each split, from its training list alone
+#     benchmarks/jhmdb.sh cheap [SPLIT ...]    of these the ones at 64 pixels alone
 #     benchmarks/jhmdb.sh rates [R ...]        split 1's last step again, pruned while it learns
 #
 # Runs go to runs/jhmdb/, records and logs to benchmarks/results/jhmdb/, weights (in half precision)
@@ -11,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 
-part="${1:?a part: train or rates}"
+part="${1:?a part: train, cheap or rates}"
 which=("${@:2}")
 jhmdb="${JHMDB:-../shared/jhmdb}"
 small=(--size 64 --places 16 --epochs 30)
@@ -23,9 +24,10 @@ guided() {
         --output "$3" --labels "$jhmdb/labels.txt" --bf16 --compile --save-every 3 "${@:4}"
 }
 
-# pretrained SPLIT: small pictures first, then the places of the paper.
+# pretrained_small SPLIT, pretrained SPLIT: small pictures first, then the places of the paper.
+pretrained_small() { guided "$1" demo "runs/jhmdb/split$1/small" "${small[@]}"; }
 pretrained() {
-    guided "$1" demo "runs/jhmdb/split$1/small" "${small[@]}"
+    pretrained_small "$1"
     guided "$1" "runs/jhmdb/split$1/small/model" "runs/jhmdb/split$1/large" "${large[@]}"
 }
 
@@ -43,6 +45,12 @@ keep() {
     cp "$1/train.json" "$1/log.jsonl" "benchmarks/results/jhmdb/$2"
 }
 
+# cheap SPLIT: a dense model for a sixth of the arithmetic, to put beside pruned ones.
+cheap() {
+    finish "$1" "runs/jhmdb/split$1/small/model" "runs/jhmdb/split$1/cheap"
+    keep "runs/jhmdb/split$1/cheap" "split$1-64-pixels"
+}
+
 case "$part" in
 train)
     [[ ${#which[@]} -gt 0 ]] || which=(1 2 3)
@@ -51,14 +59,18 @@ train)
         pretrained "$split"
         finish "$split" "$run/large/model" "$run/whole"
         keep "$run/whole" "split$split"
-        # A dense model for a sixth of the arithmetic, to put beside pruned ones.
-        finish "$split" "$run/small/model" "$run/cheap"
-        keep "$run/cheap" "split$split-64-pixels"
+        cheap "$split"
         for step in small large; do
             cp "$run/$step/log.jsonl" "benchmarks/results/jhmdb/split$split/log-$step.jsonl"
             sort "$run/$step/videos.txt" | sed 's|.*/clips/||' > "benchmarks/results/jhmdb/split$split/videos-$step.txt"
         done
         python3 benchmarks/half_weights.py "$run/whole/model" "benchmarks/models/jhmdb/split$split"
+    done ;;
+cheap)
+    [[ ${#which[@]} -gt 0 ]] || which=(1 2 3)
+    for split in "${which[@]}"; do
+        pretrained_small "$split"
+        cheap "$split"
     done ;;
 rates)
     [[ ${#which[@]} -gt 0 ]] || which=(0 32 48 64)
@@ -70,6 +82,6 @@ rates)
         keep "runs/jhmdb/rates/$r" "rates/$r"
     done ;;
 *)
-    echo "jhmdb.sh: no part is called $part; choose train or rates" >&2
+    echo "jhmdb.sh: no part is called $part; choose train, cheap or rates" >&2
     exit 2 ;;
 esac
