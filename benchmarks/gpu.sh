@@ -6,6 +6,7 @@
 #     benchmarks/gpu.sh PART [OPTION of vidprune benchmark ...]
 #     OUT=DIR benchmarks/gpu.sh small
 #     OUT=build/try benchmarks/gpu.sh rivals --device cpu --frames 4 --repeats 2
+#     BATCHES="32" benchmarks/gpu.sh large --no-alternatives
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
 # graph-large (compiled as one graph, and that replayed, r = 0, 64 and 96), rivals (ViT-B, r = 64, every reducer), selection
@@ -25,7 +26,7 @@ fi
 part="${1:?a part: small, base, large, huge, rivals, selection, graph-base, graph-large, all}"
 # One record per batch size, of runs that take turns; what is there already is not done again.
 run() {
-    for batch in 1 8 32; do
+    for batch in ${BATCHES:-1 8 32}; do
         local record="${OUT:-benchmarks/results/gpu}/$part-batch-$batch"
         if [[ -s "$record/benchmark.json" ]]; then echo "$record is there already"; continue; fi
         python3 -m vidprune benchmark --dtype bf16 --batch-size "$batch" --repeats 20 \

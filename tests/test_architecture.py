@@ -11,6 +11,8 @@ import vidprune
 
 PACKAGE = Path(vidprune.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+# Where tokens lie, and whether a compiler looks on.
+VOCABULARY = ("vidprune.layout", "vidprune.compiling")
 PARTS = ("reducers", "backbones", "video")
 
 
@@ -49,7 +51,7 @@ def breaches(part: str, allowed: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_reducers_backbones_and_video_know_the_shared_vocabulary_and_themselves(part: str) -> None:
-    assert breaches(part, ("vidprune.layout", f"vidprune.{part}")) == []
+    assert breaches(part, (*VOCABULARY, f"vidprune.{part}")) == []
 
 
 def test_reducers_need_torch_and_the_standard_library_alone() -> None:
@@ -65,8 +67,10 @@ def test_reducers_need_torch_and_the_standard_library_alone() -> None:
     assert strangers == set()
 
 
-def test_the_vocabulary_imports_nothing_of_ours() -> None:
-    assert not [name for name in imported(PACKAGE / "layout.py") if inside(name, "vidprune")]
+@pytest.mark.parametrize("name", VOCABULARY)
+def test_the_vocabulary_imports_nothing_of_ours(name: str) -> None:
+    path = PACKAGE.parent / f"{name.replace('.', '/')}.py"
+    assert not [each for each in imported(path) if inside(each, "vidprune")]
 
 
 def importers(module: str) -> set[str]:

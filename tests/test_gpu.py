@@ -182,3 +182,23 @@ def test_batches_that_overlap_say_what_each_says_alone(dtype, tmp_path):
             alone = made(pixels[view : view + 1], torch.tensor([clip_key(name, view)]))[0]
             (same,) = (each for each in found if (each.name, each.view) == (name, view))
             assert torch.equal(same.logits, alone)
+
+
+@on_cuda
+@pytest.mark.parametrize(
+    "reducer", ["none", "sta:r=4", "sta:r=4,backend=torch", "random:r=4", "tome:r=4"]
+)
+def test_a_batch_is_begun_without_waiting_for_the_gpu(reducer):
+    """Torch raises where anything does, in what turns decoded clips into logits."""
+    protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
+    pruned = vidprune.prune(tiny_videomae(), reducer)
+    classifier = Classifier(pruned, protocol, batch_size=4, device=torch.device(DEVICE))
+    pixels = (clips(4) * 40 + 128).clamp(0, 255).to(torch.uint8)
+    # What is worked out once and remembered may wait.
+    wanted = classifier.start(list(pixels), range(4)).cpu()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = classifier.start(list(pixels), range(4))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), wanted)

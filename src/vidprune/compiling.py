@@ -1,10 +1,12 @@
-"""One graph for a whole forward."""
+"""One graph for a whole forward, and whether a graph is to leave this process."""
 
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 import torch
+
+_COMPILERS_ARE_TOLD_APART = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 
 
 def as_one_graph(forward: Callable[..., Any], *, replayed: bool = False) -> Callable[..., Any]:
@@ -17,3 +19,11 @@ def as_one_graph(forward: Callable[..., Any], *, replayed: bool = False) -> Call
     forward.__code__ = forward.__code__.replace()
     how = "reduce-overhead" if replayed else None
     return torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
+
+
+def is_exporting() -> bool:
+    """Whether what runs is being written down as a program that must run without vidprune."""
+    # To torch.compile, torch before 2.13 says that whatever it traces is exported.
+    told = _COMPILERS_ARE_TOLD_APART or not torch.compiler.is_dynamo_compiling()
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return traced or (told and torch.compiler.is_exporting())

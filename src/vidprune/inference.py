@@ -16,7 +16,14 @@ from vidprune.compiling import as_one_graph
 from vidprune.environment import usable_cores
 from vidprune.model import per_clip
 from vidprune.pruned import PrunedOutput
-from vidprune.video import Normalisation, Protocol, UnreadableVideo, normalise, read_views
+from vidprune.video import (
+    Normalisation,
+    Protocol,
+    UnreadableVideo,
+    normalise,
+    read_views,
+    sent,
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,8 @@ class Classifier:
         """As calling it, with clips (T, 3, S, S) one by one; but the logits, of the whole batch
         with what fills it up, are on their device, which may still be at work on them."""
         missing = self.batch_size - len(clips)
-        batch = _sent([*clips, *[clips[-1]] * missing], self.device)
-        keys = torch.tensor([*clip_keys, *[clip_keys[-1]] * missing], device=self.device)
+        batch = _batch([*clips, *[clips[-1]] * missing], self.device)
+        keys = sent(torch.tensor([*clip_keys, *[clip_keys[-1]] * missing]), self.device)
         pixels = normalise(batch, self.normalisation, dtype=self.model.dtype)
         with torch.inference_mode():
             return per_clip(self._forward(pixels, keys), self.batch_size)
@@ -188,12 +195,11 @@ class _Begun:
                 yield ViewLogits(item.name, item.view, next(logits))
 
 
-def _sent(clips: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Clips (T, 3, S, S) as one batch on a device. To a GPU they go from memory that it reads by
-    itself, so that nobody waits for the copy."""
-    on_gpu = device.type == "cuda"
-    batch = torch.empty((len(clips), *clips[0].shape), dtype=clips[0].dtype, pin_memory=on_gpu)
-    return torch.stack(list(clips), out=batch).to(device, non_blocking=on_gpu)
+def _batch(clips: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Clips (T, 3, S, S) as one batch on a device, put together where `sent` sends from."""
+    shape, on_gpu = (len(clips), *clips[0].shape), device.type == "cuda"
+    batch = torch.empty(shape, dtype=clips[0].dtype, pin_memory=on_gpu)
+    return sent(torch.stack(list(clips), out=batch), device)
 
 
 # The models' threads wait for each other, and each for whoever takes its core.

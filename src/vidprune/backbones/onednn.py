@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import Linear, Parameter, functional
 from transformers import PreTrainedModel
 
+from vidprune.compiling import is_exporting
+
 # What torch's own compiler calls; there is no other name for it.
 _PRODUCT: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and _PRODUCT is not None
@@ -59,8 +61,7 @@ def can_multiply(*taken: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     return (
         all(each.device.type == "cpu" and each.dtype == dtype for each in taken)
         and all(map(_is_plain, taken))
-        and not torch.compiler.is_exporting()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and not is_exporting()
         and not (dtype == torch.float32 and torch.is_autocast_enabled("cpu"))
         and not (torch.is_grad_enabled() and any(each.requires_grad for each in taken))
     )

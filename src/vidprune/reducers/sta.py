@@ -59,7 +59,7 @@ def select(
         return torch.arange(length, device=tokens.device).expand(batch, length)
     with full_precision(tokens.device):
         metric, importance = _grouped(tokens, keys, groups)
-        stay_of = stay_of or _first(length // groups - drop)
+        stay_of = _first(length // groups - drop) if stay_of is None else stay_of
         kept, _ = _visit(metric, importance, stay_of, backward, score, first_kept)
     starts = torch.arange(groups, device=tokens.device) * (length // groups)
     return (kept + starts[:, None]).flatten(1)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from vidprune.compiling import is_exporting
 from vidprune.reducers.schedule import Stage
 
 Backend = Literal["auto", "torch", "triton"]
@@ -50,8 +51,7 @@ def _hindrance(tokens: Tensor, keys: Tensor, stage: Stage) -> str | None:
         return f"tokens are on a device of the kind {tokens.device.type}, not cuda"
     if tokens.is_cuda and not _COMPILER:
         return "triton needs a C compiler, of which none is found"
-    traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if torch.compiler.is_exporting() or traced:
+    if is_exporting():
         return "an exported program must run without vidprune"
     if torch.float64 in (tokens.dtype, keys.dtype):
         return "tokens or keys are in float64"

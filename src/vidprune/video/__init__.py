@@ -17,7 +17,7 @@ from vidprune.video.datasets import (
 )
 from vidprune.video.decode import Frames, read_frames
 from vidprune.video.opening import UnreadableVideo
-from vidprune.video.preprocess import IMAGENET, Normalisation, normalise
+from vidprune.video.preprocess import IMAGENET, Normalisation, normalise, sent
 from vidprune.video.resize import resize_short_side
 from vidprune.video.views import PROTOCOLS, Protocol
 
@@ -41,4 +41,5 @@ __all__ = [
     "read_list",
     "read_views",
     "resize_short_side",
+    "sent",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["IMAGENET", "Normalisation", "normalise"]
+__all__ = ["IMAGENET", "Normalisation", "normalise", "sent"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ def normalise(
             f"pixels is {tuple(pixels.shape)} {pixels.dtype}, but must be (..., 3, height, width) "
             f"torch.uint8; move channels to the third dimension from the end"
         )
-    mean = torch.tensor(normalisation.mean, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(normalisation.std, device=pixels.device).view(3, 1, 1)
+    mean, std = (
+        sent(torch.tensor(values), pixels.device).view(3, 1, 1)
+        for values in (normalisation.mean, normalisation.std)
+    )
     return ((pixels.to(torch.float32) / 255 - mean) / std).to(dtype)
+
+
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What lies on the CPU, on a device. To a GPU it goes from memory that the GPU reads by itself,
+    so that nobody waits for what was asked of it before."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
