@@ -11,7 +11,8 @@
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
 # graph-large (compiled as one graph, and that replayed, r = 0, 64 and 96), rivals (ViT-B, r = 64, every reducer), selection
 # (ViT-L, r = 64, by Triton's kernels and by torch), all.
-# Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand.
+# Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand; one of
+# vidprune itself lets records name its version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -173,6 +173,9 @@ def _scan(
                 rank_of = _in_order(1 - importance)
         tl.store(order + tokens, rank_of, mask=inside)
         tl.debug_barrier()
+        # Threads that hold the same score may have rounded it differently, one adding its exact
+        # product to another's rounded one: all take what is written.
+        rank_of = tl.load(order + tokens, mask=inside, other=0)
         rank = tl.zeros((SIZE,), tl.int32)
         for start in range(0, size, PART):
             others = start + tl.arange(0, PART)
