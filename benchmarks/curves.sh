@@ -6,7 +6,7 @@
 #
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
 # 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
-# ../shared/jhmdb or $JHMDB, at 90, 50, 40 and 30 %; actors: of these records' points what stays of the
+# ../shared/jhmdb or $JHMDB, at the same costs; actors: of these records' points what stays of the
 # actors. generated-low, jhmdb-low: 20 and 15 %, which take
 # earlier stages.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
@@ -21,6 +21,7 @@ methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
 # From the usual stages no selection comes below a quarter of the dense cost.
 early="blocks=0/1/2"
 low=("sta:$early" "random:$early" "sta:$early,fold=true" "random:$early,fold=true" tome run-length)
+low_jhmdb=("${low[@]}" tome:mode=drop "grid:$early" vid-tldr)
 down_to_30=(--at 0.9 0.75 0.6 0.5 0.4 0.3)
 # Clips are called CLASS/SOURCE_CLASS_TAGS: several come from one source, on all three lists.
 models=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3} --protocol ssv2
@@ -54,9 +55,9 @@ jhmdb)
         smaller=()
     fi
     curves jhmdb "${splits[@]}" "${smaller[@]}" \
-        --at 0.9 0.5 0.4 0.3 --reducer "${methods[@]}" ;;
+        "${down_to_30[@]}" --reducer "${methods[@]}" ;;
 jhmdb-low)
-    curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
+    curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low_jhmdb[@]}" ;;
 amounts)
     # The costs of r = 16, 32, 48, 64, 80, 96.
     curves amounts "${splits[@]}" --no-alternatives --at 0.8464 0.6972 0.5645 0.4485 0.3491 0.2663 \

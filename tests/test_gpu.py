@@ -3,6 +3,7 @@
 VIDPRUNE_TEST_DEVICE names another device than cuda.
 """
 
+import copy
 import os
 from itertools import product
 
@@ -11,9 +12,13 @@ import torch
 
 import vidprune
 from comparator import assert_same_selection
+from matrix import CLASSIFIERS
 from reducers.triton_cases import CASES, check
 from tiny_job import write_checkpoint, write_list
+from tiny_models import tiny
 from tiny_videomae import clips, tiny_videomae
+from vidprune.backbones.embedding import project_by_products
+from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.compiled import forward_in
 from vidprune.inference import Classifier, Request, clip_key
 from vidprune.prepare import ViewOptions, protocol_for
@@ -150,14 +155,14 @@ def test_a_clip_does_not_depend_on_its_neighbours():
 @pytest.mark.slow
 def test_a_replayed_forward_says_what_an_eager_one_says():
     """Of clips that it was not recorded with."""
-    model = vidprune.prune(tiny_videomae().to(DEVICE, torch.bfloat16), vidprune.STA(r=3))
+    model = vidprune.prune(tiny_videomae().to(DEVICE), vidprune.STA(r=3))
     keys = torch.arange(2, device=DEVICE)
     eager, replayed = (forward_in(model, mode, keys) for mode in ("eager", "cuda-graph"))
     with torch.inference_mode():
         for seed in range(4):
-            pixels = clips(2, seed=seed).to(DEVICE, torch.bfloat16)
+            pixels = clips(2, seed=seed).to(DEVICE)
             found, wanted = replayed(pixels).clone(), eager(pixels)
-            torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -202,3 +207,19 @@ def test_a_batch_is_begun_without_waiting_for_the_gpu(reducer):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(found.cpu(), wanted)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_embeddings_are_those_of_the_cpu(name, dtype):
+    """Patches are projected by products there."""
+    model = tiny(name.family, name.grids.usual)
+    pixels = torch.randn(2, *adapt(model).clip_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = adapt(model).embed(pixels)
+        project_by_products(model)
+        there = copy.deepcopy(model).to(DEVICE, dtype)
+        vidprune.prune(there, None)
+        found = adapt(there).embed(pixels.to(DEVICE, dtype)).float().cpu()
+    loose = 2e-3 if dtype is torch.float32 else 0.03
+    torch.testing.assert_close(found, wanted, rtol=loose, atol=loose)

@@ -275,5 +275,6 @@ def pixel_keys(pixel_values: Tensor) -> Tensor:
     precision are other pixels, and give another key.
     """
     bits = pixel_values.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
-    weights = torch.arange(bits.shape[1], device=bits.device) * 2 + 0x9E3779B1
+    # Below 2^31: torch's compiler writes such constants as 32-bit numbers.
+    weights = torch.arange(bits.shape[1], device=bits.device) * 2 + 0x1E3779B1
     return (bits * weights).sum(1)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 
 from vidprune.backbones.base import Backbone
+from vidprune.backbones.embedding import keep_tables_near
 from vidprune.backbones.registry import adapt
 from vidprune.filling import FILLINGS, Filling, sources, spread
 from vidprune.merging import pooling_weights
@@ -209,6 +210,7 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     dense = unprune(model)
     if len(set(getattr(dense, "hf_device_map", {}).values())) > 1:
         raise TypeError("model is spread over several devices (device_map); load it onto one")
+    keep_tables_near(dense)
     backbone = adapt(dense)
     stages = stages_for(backbone, reducer)
     kind = _pruned_class(type(dense), backbone.has_head)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.architectures import ARCHITECTURES, architecture, with_random_weights
 from vidprune.backbones.attention_in_parts import BY_ONEDNN, IN_PARTS, set_attention
+from vidprune.backbones.embedding import keep_tables_near, project_by_products
 from vidprune.backbones.hub import config_from, from_hub, hub_config
 from vidprune.backbones.onednn import use_onednn
 from vidprune.backbones.originals import from_original, original_config
@@ -83,6 +84,8 @@ def load(
     restore_unsaved(model, positions)
     if labels is not None:
         name_classes(model, labels)
+    keep_tables_near(model)
+    project_by_products(model)
     if onednn:
         use_onednn(model)
     set_attention(model, attn_implementation, own=BY_ONEDNN if onednn else IN_PARTS)

@@ -76,14 +76,25 @@ class _Watch(TorchFunctionMode):
     def book(self, doing: str) -> Iterator[None]:
         """Book what follows under `doing`."""
         before, self.doing = self.doing, doing
+        started = self.mark() if self._as_a_whole else None
         try:
             yield
         finally:
+            if self._as_a_whole:
+                self._booked.append((doing, started, self.mark()))
             self.doing = before
+
+    @property
+    def _as_a_whole(self) -> bool:
+        """Whether what is going on is timed from its beginning to its end: each event takes a GPU's
+        queue microseconds, and outside of blocks operations are small."""
+        return self._on_gpu and self.doing not in ("block", "gathers")
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        if self._as_a_whole:
+            return function(*args, **(kwargs or {}))
         started = self.mark()
         found = function(*args, **(kwargs or {}))
         self._booked.append((self._kind(function), started, self.mark()))

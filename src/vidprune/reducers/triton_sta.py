@@ -21,6 +21,8 @@ from torch import Tensor
 
 _ROWS = 32
 _ACTIVATION_ROWS = 4
+# Of a program that visits a clip's groups: how many columns it looks at at once, and its warps.
+_PART, _WARPS = 16, 8
 
 
 @triton.jit
@@ -250,8 +252,8 @@ def _launch(
         BACKWARD=backward,
         SCORE=score,
         SIZE=whole,
-        PART=16 if whole <= 1024 else 8,
-        num_warps=8,
+        PART=_PART,
+        num_warps=_WARPS,
     )
 
 
