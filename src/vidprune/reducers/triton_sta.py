@@ -22,7 +22,7 @@ from torch import Tensor
 _ROWS = 32
 _ACTIVATION_ROWS = 4
 # Of a program that visits a clip's groups: how many columns it looks at at once, and its warps.
-_PART, _WARPS = 16, 8
+_PART, _WARPS = 32, 16
 
 
 @triton.jit
