@@ -66,14 +66,19 @@ def choices() -> str:
     """What STA can be made of, at one cost, a row for each."""
     found = curve_record("choices")
     lines = [
-        "| | dense cost | change of top-1 | over random | KL, nats | class of dense, % |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| | dense cost | change of top-1 | over random | over STA | KL, nats | KL over STA's |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for point in found.points[1:]:
-        cells = [_cell(measure(point), form) for measure, form in map(_measure, _MEASURES)]
-        change, over, agreement, kl = cells
-        share = f"{point.share:.1%}"
-        lines.append(_line(_shown(point.method), (share, change, over, kl, agreement)))
+        cells = (
+            f"{point.share:.1%}",
+            _cell(point.change_points, "+.1f"),
+            _cell(point.over_random_points, "+.1f"),
+            _cell(point.against_points, "+.1f"),
+            _cell(point.kl_nats, ".3f"),
+            _cell(point.against_kl_nats, "+.3f"),
+        )
+        lines.append(_line(_shown(point.method), cells))
     return "\n".join([*lines, "", _said(found), ""])
 
 

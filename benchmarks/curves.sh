@@ -64,7 +64,7 @@ amounts)
         --reducer sta ;;
 choices)
     # The cost of r = 64.
-    curves choices "${splits[@]}" --no-alternatives --at 0.4485 --reducer sta \
+    curves choices "${splits[@]}" --no-alternatives --at 0.4485 --against sta --reducer sta \
         sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid} \
         sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4} \
         sta:blocks={0/2/4,2/5/9} ;;

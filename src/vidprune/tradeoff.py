@@ -11,6 +11,19 @@ from vidprune.report import Change, read_fields
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """A point against another method at its cost, video by video.
+
+    `setting`: the other one's; `change`: of top-1; `kl_nats`: by how much the divergence from the
+    dense model is larger than the other one's, so that less than zero is nearer to it.
+    """
+
+    setting: str
+    change: Change
+    kl_nats: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """A method at one cost.
 
@@ -19,7 +32,8 @@ class Point:
     10^9 multiply-accumulates. `top1` in per cent. `change` and `nearness` are against the dense
     model, `over_random` against `random`: the random pruning that costs nearest to it, within two
     points of the dense cost, from the same stages if there is any; None of these themselves, and
-    where none costs about as much. (Older records do not name it.)
+    where none costs about as much. (Older records do not name it.) `against`: the same with the
+    method that was asked for, if any was.
     """
 
     method: str
@@ -31,6 +45,7 @@ class Point:
     nearness: Nearness | None
     over_random: Change | None
     random: str | None = None
+    against: Pairing | None = None
 
     @property
     def change_points(self) -> Interval | None:
@@ -41,6 +56,16 @@ class Point:
     def over_random_points(self) -> Interval | None:
         """Points of top-1 gained on random pruning."""
         return None if self.over_random is None else self.over_random.points
+
+    @property
+    def against_points(self) -> Interval | None:
+        """Points of top-1 gained on the method that was asked for."""
+        return None if self.against is None else self.against.change.points
+
+    @property
+    def against_kl_nats(self) -> Interval | None:
+        """Divergence from the dense model beyond that of the method that was asked for."""
+        return None if self.against is None else self.against.kl_nats
 
     @property
     def agreement(self) -> Interval | None:
@@ -90,8 +115,17 @@ class TradeOff:
 
 def _point(found: Mapping[str, Any]) -> Point:
     changes = {name: Change.read(found[name]) for name in ("change", "over_random")}
-    near = _nearness(found["nearness"])
-    return Point(**{**found, **changes, "top1": Interval(**found["top1"]), "nearness": near})
+    near, pairing = _nearness(found["nearness"]), _pairing(found.get("against"))
+    read = {"top1": Interval(**found["top1"]), "nearness": near, "against": pairing}
+    return Point(**{**found, **changes, **read})
+
+
+def _pairing(found: Mapping[str, Any] | None) -> Pairing | None:
+    if found is None:
+        return None
+    change = Change.read(found["change"])
+    assert change is not None, "it is there wherever there is a pairing"
+    return Pairing(setting=found["setting"], change=change, kl_nats=_interval(found["kl_nats"]))
 
 
 def _nearness(found: Mapping[str, Any] | None) -> Nearness | None:

@@ -229,3 +229,33 @@ def test_random_from_the_same_stages_is_what_a_method_is_compared_with() -> None
     assert alike(entry("sta:fold=true", 20.9), [usual, early], dense) is usual
     assert alike(entry("sta:blocks=1/2/3", 20.1), [usual, early], dense) is usual
     assert alike(entry("sta", 30.0), [usual, early], dense) is None
+
+
+def test_each_is_paired_with_the_method_that_is_asked_for(
+    clips: Path, found: tuple[TradeOff, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the runs that are there; STA comes along though nobody names it among the methods."""
+    before, output = found
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "tome"]
+    words += ["--at", "0.5", "--no-alternatives", "--against", "sta", "--segments", "2"]
+    assert main([*words, "--output", str(output), "--workers", "0"]) == 0
+    assert "over" in capsys.readouterr().out
+    record = TradeOff.from_json((output / "curves.json").read_text())
+    (output / "curves.json").write_text(before.to_json())
+    dense, random, sta, tome = record.points
+    assert [point.method for point in record.points] == ["dense", "random", "sta", "tome"]
+    assert dense.against is None
+    assert sta.against is None
+    for point in (random, tome):
+        assert point.against is not None
+        runs = [
+            output / "runs" / "0" / file_name(name) for name in ("none", sta.setting, point.setting)
+        ]
+        assert point.against.setting == sta.setting
+        assert point.against.change == compare([runs[1], runs[2]]).runs[1].change
+        assert point.kl_nats is not None
+        assert sta.kl_nats is not None
+        assert point.against_kl_nats is not None
+        further = point.kl_nats.value - sta.kl_nats.value
+        assert point.against_kl_nats.value == pytest.approx(further)
+        assert point.against_kl_nats.low != point.kl_nats.low

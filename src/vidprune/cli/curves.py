@@ -57,6 +57,11 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         help="without r: sta, random:fold=true, tome, ... (random comes along in any case)",
     )
     group.add_argument(
+        "--against",
+        metavar="SPEC",
+        help="pair each with this method too, in top-1 and in KL, at the same cost",
+    )
+    group.add_argument(
         "--at",
         nargs="+",
         type=float,
@@ -102,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         labels=arguments.labels,
         dtype=arguments.dtype,
         source=arguments.source,
+        against=arguments.against,
         views=ViewOptions(**{name: getattr(arguments, name) for name in names}),
     )
     make_folder(arguments.output)

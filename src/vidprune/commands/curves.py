@@ -14,16 +14,16 @@ from vidprune.commands.compare import Run, change_of, read_run
 from vidprune.commands.evaluate import evaluate_each
 from vidprune.commands.wishes import NEAR, Setting, Wish, settings_of
 from vidprune.inference import Classifier
-from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, share_interval
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, mean_interval, share_interval
 from vidprune.macs import costs
-from vidprune.metrics import Nearness, nearness, top_class
+from vidprune.metrics import Nearness, divergence, nearness, top_class
 from vidprune.prepare import class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
 from vidprune.reducers.spec import NONE
 from vidprune.report import Change, Progress
 from vidprune.runs import write_atomically
 from vidprune.sources import sources_of
-from vidprune.tradeoff import Point, TradeOff
+from vidprune.tradeoff import Pairing, Point, TradeOff
 from vidprune.video import Sample, read_dataset
 
 RECORD = "curves.json"
@@ -255,11 +255,13 @@ def _points(
     sources = None if wish.source is None else sources_of(dense.names, wish.source)
     entries = [_Entry(setting, each) for setting, each in zip(settings, pooled, strict=True)]
     chance = [entry for entry in entries if entry.setting.is_random]
+    rivals = [entry for entry in entries if entry.setting.method == wish.against]
     points = []
     for entry in entries:
         setting, each = entry.setting, entry.pooled
         reference = None if each is dense else dense
         random = None if setting.is_random or each is dense else _alike(entry, chance, dense)
+        rival = None if entry in rivals or each is dense else _alike(entry, rivals, dense)
         top1 = share_interval(each.hits, sources)
         assert top1 is not None, "there are videos"
         points.append(
@@ -273,6 +275,21 @@ def _points(
                 nearness=_near(reference, each, sources),
                 over_random=_change(random.pooled if random else None, each, sources),
                 random=None if random is None else random.setting.said(wish),
+                against=None if rival is None else _pairing(entry, rival, dense, sources, wish),
             )
         )
     return tuple(points)
+
+
+def _pairing(
+    entry: _Entry, rival: _Entry, dense: _Pooled, sources: Tensor | None, wish: Wish
+) -> Pairing:
+    """One against the other, the same videos."""
+    own, theirs = (
+        divergence(dense.probabilities, each.pooled.probabilities) for each in (entry, rival)
+    )
+    return Pairing(
+        setting=rival.setting.said(wish),
+        change=change_of(rival.pooled.hits, entry.pooled.hits, sources),
+        kl_nats=mean_interval(own - theirs, sources),
+    )

@@ -30,7 +30,8 @@ FRAMES, SIZE, VIEWS, MODEL = "fewer frames", "smaller frames", "fewer views", "s
 class Wish:
     """What is compared: `methods` are reducers without their r, `shares` parts of the dense cost.
 
-    Random pruning is among the methods in any case. `smaller` are checkpoints of cheaper dense
+    Random pruning is among the methods in any case, and so is `against`, a method that each is
+    paired with at its cost. `smaller` are checkpoints of cheaper dense
     models, as many as there are models. `source`, a regular expression, finds in a video's name
     which videos are of one source; intervals are then over sources.
 
@@ -46,6 +47,7 @@ class Wish:
     labels: str | None = None
     dtype: str = "fp32"
     source: str | None = None
+    against: str | None = None
     views: ViewOptions = field(default_factory=ViewOptions)
 
     def __post_init__(self) -> None:
@@ -64,9 +66,15 @@ class Wish:
         for share in self.shares:
             if not 0 < share < 1:
                 raise ValueError(f"at={share} must be a part of the dense cost, above 0, below 1")
-        for method in self.methods:
+        for method in self.all_methods:
             if method.partition(":")[0] == NONE:
                 raise ValueError("the dense model is compared in any case; leave none out")
+
+    @property
+    def all_methods(self) -> tuple[str, ...]:
+        """Each once, those first that others are paired with."""
+        against = () if self.against is None else (self.against,)
+        return tuple(dict.fromkeys((RANDOM, *against, *self.methods)))
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
     views = protocol_of(wish, 0).views
     found, missing = [Setting("dense")], []
     for share in sorted({*wish.shares}, reverse=True):
-        for method in dict.fromkeys((RANDOM, *wish.methods)):
+        for method in wish.all_methods:
             reducer = matched_reducer(config, method, share * dense)
             reached = costs(config, reducer).gmacs_per_view / dense
             if abs(reached - share) > NEAR:

@@ -10,7 +10,7 @@ from rich.text import Text
 from vidprune.report import Agreement, ComparedRun, Comparison, Prediction, Report
 from vidprune.reproduction import Reproduction
 from vidprune.terminal.words import INTERVALS, interval, near, per_cent, right, shown
-from vidprune.tradeoff import TradeOff
+from vidprune.tradeoff import Point, TradeOff
 from vidprune.training.record import Training
 
 
@@ -90,14 +90,16 @@ def comparison_table(found: Comparison) -> Group:
 
 
 def tradeoff_table(found: TradeOff) -> Group:
-    """Each method at each cost, against the dense model and against random pruning."""
+    """Each method at each cost, against the dense model, random pruning, and what was asked for."""
+    asked = any(point.against for point in found.points)
+    paired = ("over\nasked", "KL over\nasked") if asked else ()
     table = Table(
-        *right("", "cost", "top-1", "change", "over\nrandom", "same\nclass", "KL"),
+        *right("", "cost", "top-1", "change", "over\nrandom", "same\nclass", "KL", *paired),
         box=SIMPLE,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         title=f"{found.num_videos} videos, {found.num_classes} classes",
-        caption="Cost: share of the dense arithmetic of a video. Change and over random: points of "
+        caption="Cost: share of the dense arithmetic of a video. Change and over: points of "
         f"top-1, the same videos. {INTERVALS}",
     )
     for point in found.points:
@@ -111,10 +113,20 @@ def tradeoff_table(found: TradeOff) -> Group:
             interval(point.top1, ".1f"),
             *changes,
             *near(point.nearness)[:2],
+            *(_against(point) if asked else ()),
         )
         table.add_section()
     missing = [Text(f"out of reach: {each}") for each in found.out_of_reach]
     return Group(table, *missing)
+
+
+def _against(point: Point) -> tuple[str, str]:
+    """Points of top-1 and nats over the method that was asked for."""
+    points, nats = point.against_points, point.against_kl_nats
+    return (
+        "" if points is None else interval(points, "+.1f"),
+        "" if nats is None else interval(nats, "+.3f"),
+    )
 
 
 def _runs_table(runs: Iterable[ComparedRun]) -> Table:
