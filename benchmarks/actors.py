@@ -1,8 +1,10 @@
-"""How much of the actors stays at each point of a record of `vidprune curves` on J-HMDB.
+"""How much of the actors stays at each point of a record of `vidprune curves`.
 
     python benchmarks/actors.py benchmarks/results/curves/jhmdb
+    python benchmarks/actors.py benchmarks/results/curves/generated --generated 800000000
 
-adds `actors.json` to the folder of a record.
+adds `actors.json` to the folder of a record: of J-HMDB, whose masks lie beside it, or of generated
+clips, whose masks are drawn again from the seed that they were written with.
 
 Of each video that has an actor's mask one centre view, in float32. The mask goes the way of the
 pixels: it is resized, cut, and averaged over the patches of a tubelet. What counts is the share of
@@ -13,7 +15,7 @@ the survivors' own places.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 import vidprune
+from vidprune.demo.clips import render
 from vidprune.environment import environment
 from vidprune.inference import normalisation_of
 from vidprune.insight.watching import watch
@@ -35,16 +38,41 @@ from vidprune.video import Protocol, Sample, cut_views, normalise, read_dataset,
 from vidprune.video.decode import Frames
 from vidprune.video.resize import resize_short_side
 
-CELL = 8  # pixels of the clips that a value of the masks covers, along each side
+# Pixels of J-HMDB's clips that a value of its masks covers, along each side.
+CELL = 8
+
+# The mask (F, height, width) uint8, in per cent, of a video and its place in its list; None: none.
+Masks = Callable[[int, Sample], np.ndarray | None]
+
+
+def masks_of(path: Path) -> Masks:
+    """Those of J-HMDB, which name their videos."""
+    with np.load(path) as found:
+        masks = dict(found)
+
+    def mask(_: int, sample: Sample) -> np.ndarray | None:
+        name = "/".join(sample.path.parts[-2:]).removesuffix(sample.path.suffix)
+        cells = masks.get(name)
+        return None if cells is None else cells.repeat(CELL, 1).repeat(CELL, 2)
+
+    return mask
+
+
+def masks_drawn(seed: int) -> Masks:
+    """Those of clips that `write_clips` wrote with this seed."""
+
+    def mask(place: int, sample: Sample) -> np.ndarray:
+        return np.round(100 * render(sample.label, seed + place).actors).astype(np.uint8)
+
+    return mask
 
 
 def cover_of(mask: np.ndarray, protocol: Protocol, grid: TokenGrid) -> Tensor:
-    """Of one view the actor's share of each token, (N,) float32, from a mask (F, rows, columns) in
+    """Of one view the actor's share of each token, (N,) float32, from a mask (F, height, width) in
     per cent."""
-    whole = mask.repeat(CELL, 1).repeat(CELL, 2)
     images = {
         number: resize_short_side(np.repeat(frame[..., None], 3, 2), protocol.size)
-        for number, frame in enumerate(whole)
+        for number, frame in enumerate(mask)
     }
     (view,) = cut_views(Frames(len(mask), images), protocol)
     shape = (grid.frames, -1), (grid.rows, -1), (grid.columns, -1)
@@ -54,11 +82,13 @@ def cover_of(mask: np.ndarray, protocol: Protocol, grid: TokenGrid) -> Tensor:
     return cells.mean((1, 3, 5)).flatten()
 
 
-def videos(record: TradeOff, masks: Mapping[str, np.ndarray]) -> Iterator[tuple[str, Sample, Any]]:
-    """Each video of the record's data that has an actor, with the checkpoint that it goes with."""
+def videos(record: TradeOff, masks: Masks, every: int) -> Iterator[tuple[str, Sample, np.ndarray]]:
+    """Each `every`-th video of the record's data that has an actor, with the checkpoint that it
+    goes with."""
     for checkpoint, data in zip(record.checkpoints, record.data, strict=True):
-        for sample in read_dataset(Path(data)):
-            mask = masks.get("/".join(sample.path.parts[-2:]).removesuffix(sample.path.suffix))
+        samples = enumerate(read_dataset(Path(data)))
+        for place, sample in islice(samples, 0, None, every):
+            mask = masks(place, sample)
             if mask is not None and mask.any():
                 yield checkpoint, sample, mask
 
@@ -69,16 +99,13 @@ def kept_share(origin: Tensor, cover: Tensor) -> float:
     return (100 * cover[places].sum() / cover.sum()).item()
 
 
-def measure(record: TradeOff, masks: Mapping[str, np.ndarray], every: int) -> list[dict[str, Any]]:
-    """A row for every pruned point: what is left of the tokens and of the actors, in per cent, in
-    `every` so manieth video."""
+def measure(record: TradeOff, masks: Masks, every: int) -> list[dict[str, Any]]:
+    """A row for every pruned point: what is left of the tokens and of the actors, in per cent."""
     protocol = replace(Protocol(**record.protocol), segments=1, crops=1)
     points = [point for point in record.points if ":" in point.setting]
     models = {name: vidprune.load(name, size=protocol.size) for name in record.checkpoints}
     found: list[tuple[list[float], list[float]]] = [([], []) for _ in points]
-    for number, (checkpoint, sample, mask) in enumerate(
-        islice(videos(record, masks), 0, None, every)
-    ):
+    for number, (checkpoint, sample, mask) in enumerate(videos(record, masks, every)):
         model = models[checkpoint]
         patch, tubelet = model.config.patch_size, model.config.tubelet_size
         side = protocol.size // patch
@@ -116,11 +143,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="of curves.json")
     parser.add_argument("--masks", type=Path, default=Path("../shared/jhmdb/actor_coverage.npz"))
-    parser.add_argument("--every", type=int, default=1, help="take every so manieth video")
+    parser.add_argument("--generated", type=int, metavar="SEED", help="of generated clips")
+    parser.add_argument("--every", type=int, default=1, help="take every N-th video of each list")
     options = parser.parse_args()
     record = TradeOff.from_json((options.folder / "curves.json").read_text(encoding="utf-8"))
-    with np.load(options.masks) as masks:
-        rows = measure(record, dict(masks), options.every)
+    drawn = options.generated is not None
+    masks = masks_drawn(options.generated) if drawn else masks_of(options.masks)
+    rows = measure(record, masks, options.every)
     told = {
         "rows": rows,
         "environment": environment(torch.device("cpu")),

@@ -6,15 +6,15 @@
 #
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
 # 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
-# ../shared/jhmdb or $JHMDB, at the same costs; actors: of these records' points what stays of the
-# actors. generated-low, jhmdb-low: 20 and 15 %, which take
+# ../shared/jhmdb or $JHMDB, at the same costs; actors, actors-generated: of these records' points what
+# stays of the actors. generated-low, jhmdb-low: 20 and 15 %, which take
 # earlier stages.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, jhmdb, jhmdb-low, amounts, choices, views or actors}"
+part="${1:?a part: generated, generated-low, jhmdb, jhmdb-low, amounts, choices, views, actors or actors-generated}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
@@ -38,8 +38,9 @@ curves() {
     cp "runs/curves/$1/curves.json" "benchmarks/results/curves/$1"
 }
 
-if [[ "$part" == generated* && ! -e "$clips/test.csv" ]]; then
-    python3 -c "from vidprune.demo.clips import write_clips; write_clips('$clips', per_class=120, seed=800_000_000)"
+seed=800000000
+if [[ "$part" == *generated* && ! -e "$clips/test.csv" ]]; then
+    python3 -c "from vidprune.demo.clips import write_clips; write_clips('$clips', per_class=120, seed=$seed)"
 fi
 more=("${@:2}")
 case "$part" in
@@ -70,6 +71,10 @@ choices)
         sta:blocks={0/2/4,2/5/9} ;;
 actors)
     for record in jhmdb jhmdb-low; do python3 benchmarks/actors.py "benchmarks/results/curves/$record" --every 8; done ;;
+actors-generated)
+    for record in generated generated-low; do
+        python3 benchmarks/actors.py "benchmarks/results/curves/$record" --generated "$seed" --every 8
+    done ;;
 views)
     # The cost of r = 64.
     for segments in 1 2 4; do
@@ -78,6 +83,6 @@ views)
     done ;;
 *)
     echo "curves.sh: no part is called $part; choose generated, generated-low, jhmdb, jhmdb-low," \
-        "amounts, choices, views or actors" >&2
+        "amounts, choices, views, actors or actors-generated" >&2
     exit 2 ;;
 esac

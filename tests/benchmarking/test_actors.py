@@ -2,14 +2,16 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from vidprune.demo.clips import render, write_clips
 from vidprune.layout import TokenGrid
-from vidprune.video import Protocol
+from vidprune.video import Protocol, Sample, read_dataset, read_views
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PROTOCOL = Protocol(sampling="segment", segments=1, crops=1, frames=4, size=112)
@@ -26,14 +28,14 @@ def actors() -> dict:
 
 
 def test_an_actor_everywhere_covers_every_token(actors: dict) -> None:
-    cover = actors["cover_of"](np.full((9, 15, 20), 100, np.uint8), PROTOCOL, GRID)
+    cover = actors["cover_of"](np.full((9, 120, 160), 100, np.uint8), PROTOCOL, GRID)
     assert torch.equal(cover, torch.ones(2 * 14 * 14))
 
 
 def test_a_cell_is_found_where_the_view_shows_it(actors: dict) -> None:
     """Frames of 120 x 160 become 112 x 149, of which columns 18 to 130 are shown."""
-    mask = np.zeros((4, 15, 20), np.uint8)
-    mask[2:, 5, 12] = 100
+    mask = np.zeros((4, 120, 160), np.uint8)
+    mask[2:, 40:48, 96:104] = 100
     cover = actors["cover_of"](mask, PROTOCOL, GRID).view(2, 14, 14)
     assert cover[0].sum() == 0
     # In pixels of the resized frame the cell spans rows 37.3 to 44.8, columns 89.4 to 96.9.
@@ -49,3 +51,26 @@ def test_the_share_that_is_kept_leaves_padding_out(actors: dict) -> None:
     share = actors["kept_share"]
     assert share(torch.tensor([2, 1, -1]), cover) == pytest.approx(50)
     assert share(torch.tensor([0, 1, 2, 3]), cover) == pytest.approx(100)
+
+
+def test_masks_are_found_by_the_names_of_videos(actors: dict, tmp_path: Path) -> None:
+    cells = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+    np.savez(tmp_path / "masks.npz", **{"wave/one": cells})
+    mask = actors["masks_of"](tmp_path / "masks.npz")
+    found = mask(7, Sample(name="wave/one.mp4", path=tmp_path / "wave" / "one.mp4", label=0))
+    assert found.shape == (1, 16, 24)
+    assert (found[0, 8:, 16:] == 5).all()
+    assert mask(0, Sample(name="two.mp4", path=tmp_path / "wave" / "two.mp4", label=0)) is None
+
+
+def test_masks_of_generated_clips_show_what_moves(actors: dict, tmp_path: Path) -> None:
+    """Of an object that moves, what lies under its mask in one frame is elsewhere in the next."""
+    samples = read_dataset(write_clips(tmp_path, per_class=2, seed=55).parent)
+    mask = actors["masks_drawn"](55)
+    place = next(i for i, sample in enumerate(samples) if sample.label == 1) + 1
+    found = mask(place, samples[place])
+    clip = render(1, 55 + place)
+    assert np.array_equal(found, np.round(100 * clip.actors).astype(np.uint8))
+    decoded = read_views(samples[place].path, replace(PROTOCOL, frames=16, size=64)).pixels[0]
+    frames = decoded.numpy().transpose(0, 2, 3, 1)
+    assert np.abs(frames.astype(int) - clip.frames.astype(int)).mean() < 12
