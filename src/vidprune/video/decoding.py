@@ -1,0 +1,75 @@
+"""The process that decodes for `guarded`: a request a line, views as bytes.
+
+What is read here may be made to harm its reader, so nothing that this process says is taken for
+more than numbers and text: requests and answers are JSON, pixels are bytes.
+"""
+
+import json
+import os
+import resource
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from vidprune.video.clips import read_views
+from vidprune.video.opening import UnreadableVideo
+from vidprune.video.views import Protocol
+
+__all__ = ["answer", "request"]
+
+READY = b"ready\n"
+
+
+def request(path: str | os.PathLike[str], protocol: Protocol) -> bytes:
+    """What the process is asked, as one line."""
+    return _line({"path": os.fspath(path), "protocol": asdict(protocol)})
+
+
+def answer(asked: bytes, output: BinaryIO, *, gib: float | None) -> None:
+    """Decode what a line asks for; write a line that says what follows, and the pixels."""
+    told = json.loads(asked)
+    try:
+        pixels = read_views(told["path"], Protocol(**told["protocol"])).pixels.numpy()
+    except UnreadableVideo as error:
+        output.write(_line({"error": error.reason}))
+    except (MemoryError, RuntimeError) as error:
+        output.write(_line({"error": _said(error, gib)}))
+    else:
+        output.write(_line({"shape": pixels.shape}))
+        output.write(pixels.data.cast("B"))
+    output.flush()
+
+
+def _line(told: object) -> bytes:
+    return json.dumps(told).encode() + b"\n"
+
+
+def _said(error: Exception, gib: float | None) -> str:
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return f"decoding it takes more than {gib} GiB of memory"
+    return f"decoding it failed ({error})"
+
+
+def _limit_memory(gib: float) -> None:
+    """Let this process take so much more than it has now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + int(gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _main(limit: str) -> None:
+    gib = float(limit) if limit else None
+    # Whatever prints, prints elsewhere.
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if gib is not None and sys.platform == "linux":
+        _limit_memory(gib)
+    output.write(READY)
+    output.flush()
+    for asked in sys.stdin.buffer:
+        answer(asked, output, gib=gib)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

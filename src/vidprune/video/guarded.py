@@ -1,0 +1,196 @@
+"""Videos decoded where they can do no harm: a process of its own that may take too long, want too
+much, or die, and is then given up with the video.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from types import TracebackType
+
+import torch
+
+from vidprune.video.decoding import READY, request
+from vidprune.video.opening import UnreadableVideo
+from vidprune.video.views import Protocol
+
+__all__ = ["GuardedReader", "Limits"]
+
+_START_SECONDS = 300.0
+_LONGEST_LINE = 2**20
+_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one video may take: `seconds`, and `gib` of memory (on Linux); None: any."""
+
+    seconds: float | None = 300.0
+    gib: float | None = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "gib"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}={value} must be above 0, or None for as much as it takes")
+
+
+class GuardedReader:
+    """Reads the views of `protocol`, video after video, in one process that outlives them.
+
+    It takes two seconds to start, with the first video. Use it in a `with` block, or `close` it.
+    """
+
+    def __init__(self, protocol: Protocol, limits: Limits | None = None) -> None:
+        self.protocol, self.limits = protocol, limits or Limits()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, path: str | os.PathLike[str]) -> torch.Tensor:
+        """The views (V, T, 3, S, S) uint8 of a video file.
+
+        Raises UnreadableVideo where it cannot be read, also within the limits, and where decoding
+        it brings its process down.
+        """
+        process = self._running()
+        try:
+            return self._answer(process, path)
+        except _GivenUp as error:
+            self.close()
+            raise UnreadableVideo(path, str(error)) from None
+
+    def close(self) -> None:
+        """End the process; another starts with the next video."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> "GuardedReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Where the interpreter ends first there is nothing left to do it with.
+        with suppress(Exception):
+            self.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = _started(self.limits)
+        return self._process
+
+    def _answer(
+        self, process: subprocess.Popen[bytes], path: str | os.PathLike[str]
+    ) -> torch.Tensor:
+        assert process.stdin is not None, "it was asked for"
+        stream = _Stream(process, self.limits.seconds)
+        try:
+            process.stdin.write(request(path, self.protocol))
+            process.stdin.flush()
+        except OSError:
+            raise _GivenUp(_end_of(process)) from None
+        told = json.loads(stream.line())
+        if "error" in told:
+            raise UnreadableVideo(path, str(told["error"]))
+        shape = self._shape(told["shape"])
+        return torch.frombuffer(stream.exactly(prod(shape)), dtype=torch.uint8).view(shape)
+
+    def _shape(self, told: object) -> tuple[int, ...]:
+        """What the protocol asks for; a process that says anything else has been taken over."""
+        protocol = self.protocol
+        wanted = (len(protocol.views), protocol.frames, 3, protocol.size, protocol.size)
+        if told != list(wanted):
+            raise _GivenUp("the process that decoded it answered with what was not asked for")
+        return wanted
+
+
+class _GivenUp(Exception):
+    """Why a process is not asked again."""
+
+
+class _Stream:
+    """What a process says, as far as it says it in time."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float | None) -> None:
+        assert process.stdout is not None, "it was asked for"
+        self._process, self._seconds = process, seconds
+        self._file = process.stdout.fileno()
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._waiting = bytearray()
+
+    def line(self) -> bytes:
+        """Up to a line break."""
+        while (end := self._waiting.find(b"\n")) < 0:
+            if len(self._waiting) > _LONGEST_LINE:
+                raise _GivenUp("the process that decoded it answered with what was not asked for")
+            self._waiting += self._more(_AT_ONCE)
+        line = bytes(self._waiting[: end + 1])
+        del self._waiting[: end + 1]
+        return line
+
+    def exactly(self, count: int) -> bytearray:
+        """So many bytes."""
+        found = bytearray(count)
+        have = min(count, len(self._waiting))
+        found[:have] = self._waiting[:have]
+        del self._waiting[:have]
+        while have < count:
+            part = self._more(min(_AT_ONCE, count - have))
+            found[have : have + len(part)] = part
+            have += len(part)
+        return found
+
+    def _more(self, most: int) -> bytes:
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        ready, _, _ = select.select([self._file], [], [], left)
+        if not ready:
+            raise _GivenUp(f"decoding it takes longer than {self._seconds:g} seconds")
+        if not (part := os.read(self._file, most)):
+            raise _GivenUp(_end_of(self._process))
+        return part
+
+
+def _started(limits: Limits) -> subprocess.Popen[bytes]:
+    """A process that is ready. Raises RuntimeError where none can be had."""
+    gib = "" if limits.gib is None else str(limits.gib)
+    process = subprocess.Popen(
+        # Without the current folder among the places that modules are looked for.
+        [sys.executable, "-P", "-m", "vidprune.video.decoding", gib],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        if _Stream(process, _START_SECONDS).line() == READY:
+            return process
+    except _GivenUp as error:
+        process.kill()
+        raise RuntimeError(f"no process that decodes can be started: {error}") from None
+    process.kill()
+    raise RuntimeError("no process that decodes can be started: it answers with something else")
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> str:
+    """How a process ended, which nobody asked it to."""
+    code = process.wait()
+    if code >= 0:
+        return f"the process that decoded it ended with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"the process that decoded it was ended by {name}"
