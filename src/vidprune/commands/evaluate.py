@@ -300,14 +300,16 @@ def model_digest(model: PreTrainedModel) -> str:
     """A short name for exactly this model: its weights, fixed tables and configuration."""
     config = {k: v for k, v in model.config.to_dict().items() if k not in _NAMES_IN_CONFIG}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    # Fixed tables, such as VideoMAE's positions, are plain attributes and in no state dict.
+    # Fixed tables, such as VideoMAE's positions, are in no state dict: buffers that are not saved,
+    # or plain attributes.
     tables = {
         f"{path}.{name}": value
         for path, module in model.named_modules()
         for name, value in vars(module).items()
         if isinstance(value, Tensor)
     }
-    for name, tensor in sorted({**model.state_dict(), **tables}.items()):
+    buffers = dict(model.named_buffers())
+    for name, tensor in sorted({**model.state_dict(), **buffers, **tables}.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
