@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from vidprune.backbones.registry import has_head, known_class
 from vidprune.compiling import as_one_graph
 from vidprune.environment import usable_cores
 from vidprune.model import per_clip
-from vidprune.pruned import PrunedOutput
 from vidprune.video import (
     Normalisation,
     Protocol,
@@ -55,7 +55,7 @@ class Unreadable:
     reason: str
 
 
-class Classifier:
+class ViewModel:
     """A pruned model (`prune(model, None)` for a dense one) with its protocol and its device.
 
     Every batch has the same shape: a short one is filled up with copies of its last clip, so that
@@ -74,22 +74,17 @@ class Classifier:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        if known_class(model) is not None and not has_head(model):
-            raise ValueError(
-                f"model is a {type(model).__name__}, an encoder without a head, which has no "
-                "classes to choose from; load a classifier's checkpoint"
-            )
         self.device = device or best_device()
         self.model = model.to(self.device)
         self.protocol = protocol
         self.batch_size = batch_size
         self.normalisation = normalisation_of(model)
         self.compiled = compiled
-        forward = _logits_by(self.model)
+        forward = _answer_by(self.model)
         self._forward = as_one_graph(forward) if compiled else forward
 
     def __call__(self, clips: Tensor, clip_keys: Tensor) -> Tensor:
-        """Logits (B, classes) float32 on the CPU of clips (B, T, 3, S, S) uint8.
+        """Logits (B, classes) or vectors (B, C), float32 on the CPU; clips (B, T, 3, S, S) uint8.
 
         `clip_keys` (B,) int64 seeds the random draws of reducers that make any. B is at most the
         batch size.
@@ -97,14 +92,26 @@ class Classifier:
         return self.start(tuple(clips), clip_keys.tolist()).cpu()[: len(clips)]
 
     def start(self, clips: Sequence[Tensor], clip_keys: Sequence[int]) -> Tensor:
-        """As calling it, with clips (T, 3, S, S) one by one; but the logits, of the whole batch
-        with what fills it up, are on their device, which may still be at work on them."""
+        """As calling it, with clips (T, 3, S, S) one by one; but what comes, of the whole batch
+        with what fills it up, is on its device, which may still be at work on it."""
         missing = self.batch_size - len(clips)
         batch = _batch([*clips, *[clips[-1]] * missing], self.device)
         keys = sent(torch.tensor([*clip_keys, *[clip_keys[-1]] * missing]), self.device)
         pixels = normalise(batch, self.normalisation, dtype=self.model.dtype)
         with torch.inference_mode():
             return per_clip(self._forward(pixels, keys), self.batch_size)
+
+
+class Classifier(ViewModel):
+    """A `ViewModel` with a head. Raises ValueError for an encoder without one."""
+
+    def __init__(self, model: PreTrainedModel, protocol: Protocol, **options: Any) -> None:
+        if known_class(model) is not None and not has_head(model):
+            raise ValueError(
+                f"model is a {type(model).__name__}, an encoder without a head, which has no "
+                "classes to choose from; load a classifier's checkpoint"
+            )
+        super().__init__(model, protocol, **options)
 
     def classify(
         self, requests: Sequence[Request], *, workers: int | None = None
@@ -125,12 +132,15 @@ class Classifier:
         return _Begun(waiting, logits)
 
 
-def _logits_by(model: PreTrainedModel) -> Callable[[Tensor, Tensor], Tensor]:
-    def logits(pixels: Tensor, clip_keys: Tensor) -> Tensor:
-        found: PrunedOutput = model(pixels, clip_keys=clip_keys)
-        return found.logits
+def _answer_by(model: PreTrainedModel) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits of what has a head, one vector per clip of what has none."""
+    name = "logits" if known_class(model) is None or has_head(model) else "pooler_output"
 
-    return logits
+    def answer(pixels: Tensor, clip_keys: Tensor) -> Tensor:
+        found: Tensor = getattr(model(pixels, clip_keys=clip_keys), name)
+        return found
+
+    return answer
 
 
 def classify_with_each(

@@ -53,10 +53,12 @@ def load_model(
     dtype: str = "fp32",
     attn_implementation: str | None = None,
     onednn: bool = False,
+    head: bool | None = None,
 ) -> PreTrainedModel:
     """The dense model, made for the clips that `options` ask for, with names for its classes.
 
-    `labels` is a label set that ships with vidprune, or a file with one name per line.
+    `head` as in `load`; `labels` is a label set that ships with vidprune, or a file with one name
+    per line.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not known; choose one of {', '.join(DTYPES)}")
@@ -70,9 +72,12 @@ def load_model(
         dtype=DTYPES[dtype],
         attn_implementation=attn_implementation,
         onednn=onednn,
+        head=head,
     )
     if labels is not None:
         name_classes(model, names_in(labels))
+    elif not has_head(model):
+        return model
     elif not any(class_names_of(model)) and options.protocol in _PROTOCOL_LABELS:
         names = label_names(_PROTOCOL_LABELS[options.protocol])
         if len(names) == model.config.num_labels:

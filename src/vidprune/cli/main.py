@@ -17,6 +17,7 @@ from vidprune.cli import (
     costs,
     curves,
     demo,
+    embed,
     evaluate,
     predict,
     reproduce,
@@ -29,6 +30,7 @@ from vidprune.memory import keep_freed_memory
 # The order of the help text.
 VERBS = {
     "predict": predict,
+    "embed": embed,
     "evaluate": evaluate,
     "compare": compare,
     "agreement": agreement,
@@ -98,6 +100,7 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 class Parser(argparse.ArgumentParser):

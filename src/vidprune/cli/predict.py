@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import make_classifier
 from vidprune.cli.console import open_console
+from vidprune.cli.corpora import add_job, run_job
 from vidprune.cli.options import add_model, add_views
 from vidprune.cli.statuses import FAILURE
 
@@ -22,9 +23,15 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         description="Classify videos, dense or pruned. Videos that cannot be read are named, the "
         "others go on, and the exit status is 1.",
     )
-    verb.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder or glob pattern")
+    verb.add_argument(
+        "videos",
+        nargs="+",
+        metavar="VIDEO",
+        help="file, folder or pattern; with --output also a list, a table or a .tar",
+    )
     add_model(verb)
     add_views(verb)
+    add_job(verb, required=False)
     verb.add_argument("--top-k", type=int, default=5, metavar="K", help="classes shown (5)")
     verb.add_argument("--json", action="store_true", help="one JSON object per input, in order")
     return verb
@@ -32,6 +39,11 @@ def add(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
+    if arguments.output is not None:
+        from vidprune.corpus.answers import Question
+
+        question = Question(kind="classes", top_k=arguments.top_k, each_view=arguments.each_view)
+        return run_job(arguments, question, head=None)
     from vidprune.commands.predict import predict
     from vidprune.video import expand_inputs
 

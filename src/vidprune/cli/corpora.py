@@ -1,0 +1,202 @@
+"""What predict and embed share where their answers go into a folder."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from vidprune.cli.classifiers import tell_random_weights
+from vidprune.cli.console import open_console
+from vidprune.cli.statuses import FAILURE
+
+if TYPE_CHECKING:
+    from vidprune.corpus.answers import Question
+    from vidprune.corpus.job import Job, Progress, Summary
+    from vidprune.corpus.recipe import Recipe
+    from vidprune.inference import ViewModel
+
+_VIEWS = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
+
+
+def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
+    """Where answers go, and what works on them."""
+    group = verb.add_argument_group(
+        "corpus",
+        "answers to many videos, as Parquet shards; the same command takes up what was cut off",
+    )
+    group.add_argument(
+        "--output", required=required, metavar="DIR", help="folder, or an address such as s3://..."
+    )
+    group.add_argument(
+        "--ray", action="store_true", help="decode and compute in processes of their own, by Ray"
+    )
+    group.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster to join")
+    group.add_argument(
+        "--decoders", type=int, metavar="N", help="Ray's processes that decode (half of the cores)"
+    )
+    group.add_argument(
+        "--models", type=int, metavar="N", help="Ray's processes with a model (GPUs, or 1)"
+    )
+    group.add_argument("--each-view", action="store_true", help="a row for each view of a video")
+    group.add_argument("--shard-size", type=int, default=256, metavar="N", help="videos (256)")
+    group.add_argument("--column", metavar="NAME", help="of paths, in tables (video, path, ...)")
+    group.add_argument(
+        "--remote", action="store_true", help="lists and tables may name addresses elsewhere"
+    )
+    group.add_argument(
+        "--decode-seconds", type=float, default=300, metavar="N", help="most for a video (300)"
+    )
+    group.add_argument(
+        "--decode-gib", type=float, default=4, metavar="N", help="most memory for it, on Linux (4)"
+    )
+    group.add_argument("--restart", action="store_true", help="discard what the folder holds")
+
+
+def recipe_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "Recipe":
+    """What makes the model that the arguments ask for."""
+    from vidprune.corpus.recipe import Recipe
+    from vidprune.prepare import ViewOptions
+
+    return Recipe(
+        source=arguments.model,
+        reducer=arguments.reducer,
+        options=ViewOptions(**{name: getattr(arguments, name) for name in _VIEWS}),
+        arch=arguments.arch,
+        config=arguments.config,
+        positions=arguments.positions,
+        labels=arguments.labels,
+        dtype=arguments.dtype,
+        attn_implementation=arguments.attn_implementation,
+        onednn=arguments.onednn,
+        head=head,
+        batch_size=arguments.batch_size,
+        compiled=arguments.compile,
+    )
+
+
+def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool | None) -> int:
+    """Answer for every video; the exit status."""
+    from vidprune.corpus.items import read_corpus
+    from vidprune.corpus.job import run
+    from vidprune.corpus.shards import Shards
+    from vidprune.inference import named_device
+
+    items = read_corpus(arguments.videos, column=arguments.column, remote=arguments.remote)
+    recipe = recipe_of(arguments, head=head)
+    model = recipe.make(named_device(arguments.device) if arguments.device else None)
+    tell_random_weights(arguments)
+    job = _job(arguments, items, question, recipe, model)
+    with ExitStack() as stack:
+        observe = stack.enter_context(_Shown())
+        summary = run(
+            job,
+            Shards(arguments.output, tell=_tell),
+            _engine(arguments, question, recipe, model),
+            restart=arguments.restart,
+            observe=observe,
+        )
+    return _finish(arguments.output, summary)
+
+
+def _job(
+    arguments: argparse.Namespace,
+    items: Any,
+    question: "Question",
+    recipe: "Recipe",
+    model: "ViewModel",
+) -> "Job":
+    from dataclasses import asdict
+
+    from vidprune.commands.evaluate import model_digest
+    from vidprune.corpus.job import Job
+    from vidprune.reducers.spec import describe
+
+    reducer = describe(model.model.reducer)
+    digest = model_digest(model.model)
+    return Job(
+        items=items,
+        question=question,
+        told={"model": f"{recipe.source} {digest}", "reducer": reducer},
+        settings={
+            "dtype": recipe.dtype,
+            "batch_size": recipe.batch_size,
+            "protocol": asdict(model.protocol),
+        },
+        shard_size=arguments.shard_size,
+    )
+
+
+def _engine(
+    arguments: argparse.Namespace, question: "Question", recipe: "Recipe", model: "ViewModel"
+) -> Any:
+    from vidprune.video.guarded import Limits
+
+    limits = Limits(seconds=arguments.decode_seconds, gib=arguments.decode_gib)
+    if arguments.ray or arguments.address:
+        from vidprune.corpus.on_ray import OnRay
+
+        return OnRay(
+            recipe=recipe,
+            protocol=model.protocol,
+            question=question,
+            limits=limits,
+            decoders=arguments.decoders,
+            models=arguments.models,
+            address=arguments.address,
+        )
+    from vidprune.corpus.alone import Alone
+
+    return Alone(model, question, limits, workers=arguments.workers)
+
+
+class _Shown:
+    """Progress on a terminal, and a line now and then elsewhere."""
+
+    _EVERY_SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def __enter__(self) -> "_Shown":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+
+    def __call__(self, progress: "Progress") -> None:
+        live = sys.stderr.isatty()
+        if progress.seconds - self._last < (0.2 if live else self._EVERY_SECONDS):
+            return
+        self._last = progress.seconds
+        end = "\r" if live else "\n"
+        print(f"\x1b[2K{_line(progress)}" if live else _line(progress), end=end, file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _line(progress: "Progress") -> str:
+    left = progress.seconds_left
+    parts = [f"{progress.done} of {progress.total} videos"]
+    if left is not None:
+        parts.append(f"{progress.videos_per_second:.3g}/s, {_clock(left)} left")
+    if progress.errors:
+        parts.append(f"{progress.errors} unreadable")
+    return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _tell(text: str) -> None:
+    print(f"vidprune: {text}", file=sys.stderr)
+
+
+def _finish(output: str, summary: "Summary") -> int:
+    errors = f", {summary.errors} with an error" if summary.errors else ""
+    open_console().print(
+        f"{summary.videos} videos in {summary.shards} shards{errors}: {output}", markup=False
+    )
+    return FAILURE if summary.errors else 0

@@ -1,0 +1,40 @@
+"""The job in this process, which needs nothing else."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vidprune.corpus.answers import Question, answers
+from vidprune.corpus.items import Item
+from vidprune.corpus.job import Answered, Numbered
+from vidprune.corpus.reading import decoded
+from vidprune.environment import usable_cores
+from vidprune.inference import ViewModel, default_workers
+from vidprune.video.guarded import Limits
+
+__all__ = ["Alone"]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Decodes in `workers` processes (None: see `default_workers`) and asks one model."""
+
+    model: ViewModel
+    question: Question
+    limits: Limits
+    workers: int | None = None
+
+    def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
+        """The rows of every video, in order."""
+        shards: list[int] = []
+
+        def noted() -> Iterator[Item]:
+            for shard, item in items:
+                shards.append(shard)
+                yield item
+
+        workers = self.workers
+        if workers is None:
+            workers = default_workers(self.model.device, usable_cores())
+        videos = decoded(noted(), self.model.protocol, limits=self.limits, workers=workers)
+        for item, rows in answers(self.model, self.question, videos):
+            yield shards.pop(0), item, rows

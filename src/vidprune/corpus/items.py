@@ -1,0 +1,224 @@
+"""The videos of a corpus: files, folders, lists, tables and WebDataset shards, near or far."""
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from shutil import copyfileobj
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO
+
+import fsspec
+
+from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
+
+__all__ = ["Item", "local_file", "read_corpus"]
+
+_LISTS = (".txt", ".lst", ".list")
+_TABLES = (".csv", ".tsv", ".parquet")
+_ARCHIVES = (".tar",)
+_COLUMNS = ("video", "path", "file", "url")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One video: its `name`, unique in its corpus, and the file that it is in, or a part of which
+    it is, `size` bytes from `start`. `name` goes into tables: what of a file's name is no text is
+    written in hexadecimal there."""
+
+    name: str
+    address: str
+    start: int = 0
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        text = self.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        object.__setattr__(self, "name", text)
+
+
+def read_corpus(
+    inputs: Iterable[str], *, column: str | None = None, remote: bool = False
+) -> tuple[Item, ...]:
+    """The videos that the inputs mean, each once, in order.
+
+    An input is a video, a folder or a pattern; a list (.txt: one path a line); a table (.csv with
+    a header, .tsv, .parquet) whose `column` holds paths; or a WebDataset shard (.tar), of which
+    every member that is a video is one. Inputs may be addresses that fsspec knows (s3://...);
+    what a list or table names is on the same side, relative to it, and no other address unless
+    `remote`.
+
+    Raises FileNotFoundError where a list, table or shard is not there, ValueError where one holds
+    no video or names what it must not.
+    """
+    found: dict[str, Item] = {}
+    for given in inputs:
+        for item in _meant(given, column, remote):
+            known = found.setdefault(item.name, item)
+            if known != item:
+                raise ValueError(
+                    f"two videos are called {item.name!r}, in {known.address} and in "
+                    f"{item.address}; rename one of the files"
+                )
+    if not found:
+        raise ValueError("no video is given; name files, folders, lists, tables or shards")
+    return tuple(found.values())
+
+
+def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
+    suffix = PurePosixPath(given).suffix.lower()
+    if suffix in _ARCHIVES:
+        yield from _members(given)
+    elif suffix in _LISTS or suffix in _TABLES:
+        for name in _names_in(given, suffix, column):
+            yield Item(name, _beside(given, name, remote))
+    elif _is_address(given):
+        yield from _far(given)
+    else:
+        for path in expand_inputs([given]):
+            yield Item(str(path), str(path))
+
+
+def _is_address(given: str) -> bool:
+    return "://" in given
+
+
+def _far(given: str) -> Iterator[Item]:
+    """A video, the videos under a folder, or those that match a pattern, at an address."""
+    files, path = fsspec.core.url_to_fs(given)
+    if any(mark in path for mark in "*?["):
+        paths = files.glob(path)
+    else:
+        paths = files.find(path) if files.isdir(path) else [path]
+    for each in sorted(paths):
+        if each == path or PurePosixPath(each).suffix.lower() in VIDEO_SUFFIXES:
+            address = files.unstrip_protocol(each)
+            yield Item(address, address)
+
+
+def _beside(listing: str, name: str, remote: bool) -> str:
+    """Where a list means that a name lies."""
+    if _is_address(name) or "::" in name:
+        if not remote:
+            raise ValueError(
+                f"{listing} names {name!r}, an address elsewhere; allow that (--remote), or name "
+                "files beside the list"
+            )
+        return name
+    if _is_address(listing):
+        protocol, _, path = listing.partition("://")
+        return f"{protocol}://{PurePosixPath(path).parent / name}"
+    return str(Path(listing).parent / name)
+
+
+def _names_in(listing: str, suffix: str, column: str | None) -> list[str]:
+    with _opened(listing) as file:
+        names = _table(listing, file, suffix, column) if suffix in _TABLES else _lines(file)
+        found = [name for name in names if name]
+    if not found:
+        raise ValueError(f"{listing} names no video; write one path a line, or a column of paths")
+    return found
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Of a list, what is neither blank nor a remark; a label behind the path is passed over."""
+    for line in io.TextIOWrapper(
+        file, encoding="utf-8-sig", errors="surrogateescape", newline="\n"
+    ):
+        name = line.strip()
+        if name and not name.startswith("#"):
+            before, _, last = name.rpartition(" ")
+            yield before.rstrip() if before and last.isascii() and last.isdigit() else name
+
+
+def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Sequence[str]:
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        names = pyarrow.parquet.read_schema(file).names
+        chosen = _chosen(listing, names, column)
+        file.seek(0)
+        found: list[str] = pyarrow.parquet.read_table(file, columns=[chosen])[chosen].to_pylist()
+        return found
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
+    chosen = _chosen(listing, rows.fieldnames or (), column)
+    return [row[chosen] or "" for row in rows]
+
+
+def _chosen(listing: str, names: Sequence[str], column: str | None) -> str:
+    """The column that holds paths."""
+    if column is not None and column in names:
+        return column
+    if column is None and (known := [name for name in _COLUMNS if name in names]):
+        return known[0]
+    wanted = f"no column {column!r}" if column else f"none of the columns {', '.join(_COLUMNS)}"
+    raise ValueError(
+        f"{listing} has {wanted}, but {', '.join(map(str, names[:8]))}; name the column of paths "
+        "(--column). A list without a header is called .txt"
+    )
+
+
+def _members(shard: str) -> Iterator[Item]:
+    """The videos in a WebDataset shard, where they lie in it."""
+    empty = True
+    with _opened(shard) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in archive:
+                    if (
+                        member.isreg()
+                        and PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES
+                    ):
+                        empty = False
+                        yield Item(f"{shard}/{member.name}", shard, member.offset_data, member.size)
+        except tarfile.TarError as error:
+            raise ValueError(f"{shard} is no tar file that can be read ({error})") from error
+    if empty:
+        raise ValueError(f"{shard} holds no video (by the endings of its members)")
+
+
+# Note [what fsspec is given]
+# To fsspec "::" chains file systems, and a part without an address may name one: a list could reach
+# anything by the name of a file. Only what is an address already is handed to it.
+def _opened(address: str) -> AbstractContextManager[Any]:
+    return fsspec.open(address, "rb") if _is_address(address) else open(address, "rb")
+
+
+@contextmanager
+def local_file(item: Item) -> Iterator[Path]:
+    """A file on this machine with the video in it, which is gone afterwards if it was fetched.
+
+    Raises OSError where it cannot be had.
+    """
+    if item.size is None and not _is_address(item.address):
+        yield Path(item.address)
+        return
+    with NamedTemporaryFile(prefix="vidprune-", suffix=PurePosixPath(item.name).suffix) as there:
+        with _opened(item.address) as source:
+            source.seek(item.start)
+            _copy(source, there.file, item)
+        there.flush()
+        yield Path(there.name)
+
+
+def _copy(source: Any, target: Any, item: Item) -> None:
+    if item.size is None:
+        copyfileobj(source, target)
+        return
+    left = item.size
+    while left > 0 and (part := source.read(min(left, 2**20))):
+        target.write(part)
+        left -= len(part)
+    if left:
+        raise OSError(f"{item.address} ends before {item.name} does")
+
+
+def digest_lines(items: Iterable[Item]) -> Iterator[bytes]:
+    """What tells one corpus from another."""
+    for item in items:
+        told = [item.name, item.address, item.start, item.size]
+        yield json.dumps(told).encode() + b"\n"

@@ -1,0 +1,162 @@
+"""The job on Ray Data: decoders and models as actors of their own number, on one machine or many.
+
+Ray holds decoded videos in its own memory, lets decoders wait where models fall behind, and starts
+what died again, with what it was at. Rows come back to this process, which alone writes.
+"""
+
+import logging
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+import torch
+
+from vidprune.corpus.answers import Question, answers
+from vidprune.corpus.items import Item
+from vidprune.corpus.job import Answered, Numbered
+from vidprune.corpus.reading import Decoded, decode
+from vidprune.corpus.recipe import Recipe
+from vidprune.environment import usable_cores
+from vidprune.video import Protocol
+from vidprune.video.guarded import GuardedReader, Limits
+
+__all__ = ["OnRay"]
+
+# Videos that one task decodes, one after the other, and bytes of pixels that a model takes at once.
+_VIDEOS_OF_A_TASK = 8
+_BYTES_AT_ONCE = 2**29
+_MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRay:
+    """So many `decoders` and `models` (None: what the machine has room for), on the cluster at
+    `address`, or one that is started for the job alone and ends with it."""
+
+    recipe: Recipe
+    protocol: Protocol
+    question: Question
+    limits: Limits
+    decoders: int | None = None
+    models: int | None = None
+    address: str | None = None
+
+    def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
+        """The rows of every video, as they come."""
+        numbered = list(items)
+        if not numbered:
+            return
+        with _cluster(self.address) as ray:
+            for batch in self._dataset(ray, [item for _, item in numbered]).iter_batches(
+                batch_size=None, prefetch_batches=0
+            ):
+                for index, rows in zip(batch["index"], batch["rows"], strict=True):
+                    shard, item = numbered[int(index)]
+                    yield shard, item, pickle.loads(rows)
+
+    def _dataset(self, ray: Any, items: list[Item]) -> Any:
+        """Videos to pixels, and pixels to rows."""
+        machine = ray.cluster_resources()
+        gpus, cores = int(machine.get("GPU", 0)), int(machine["CPU"])
+        models = self.models or max(1, gpus)
+        decoders = self.decoders or max(1, cores - models if gpus else cores // 2)
+        own = 1 if gpus else max(1, (cores - decoders) // models)
+        named = ray.data.from_items(
+            # Addresses need not be text, which columns of strings have to be.
+            [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)],
+            override_num_blocks=-(-len(items) // _VIDEOS_OF_A_TASK),
+        )
+        pixels = named.map(
+            _Decoder,
+            fn_constructor_args=(self.protocol, self.limits),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=decoders),
+            num_cpus=1,
+        )
+        return pixels.map_batches(
+            _Model,
+            fn_constructor_args=(self.recipe, self.question, own),
+            batch_size=self._videos_at_once(),
+            compute=ray.data.ActorPoolStrategy(size=models),
+            num_cpus=own,
+            num_gpus=1 if gpus else 0,
+        )
+
+    def _videos_at_once(self) -> int:
+        """As many as fill a model's batches, if memory allows."""
+        protocol, batch = self.protocol, self.recipe.batch_size
+        views = len(protocol.views)
+        filling = batch // gcd(views, batch)
+        room = _BYTES_AT_ONCE // (views * protocol.frames * 3 * protocol.size**2)
+        return max(1, min(filling, room))
+
+
+class _Decoder:
+    """An actor that turns videos into their pixels."""
+
+    def __init__(self, protocol: Protocol, limits: Limits) -> None:
+        self._reader = GuardedReader(protocol, limits)
+        size = protocol.size
+        self._nothing = np.zeros((len(protocol.views), protocol.frames, 3, size, size), np.uint8)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        found = decode(pickle.loads(row["item"]), self._reader)
+        pixels = self._nothing if found.pixels is None else found.pixels.numpy()
+        return row | {"pixels": pixels, "error": found.error or ""}
+
+
+class _Model:
+    """An actor that answers for videos whose pixels it is given."""
+
+    def __init__(self, recipe: Recipe, question: Question, threads: int) -> None:
+        self._question = question
+        # Ray lets each process have one; what is computed must not depend on where it is.
+        torch.set_num_threads(threads)
+        self._model = recipe.make()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        columns = (batch["item"], batch["pixels"], batch["error"])
+        videos = [
+            Decoded(
+                pickle.loads(item),
+                None if error else torch.from_numpy(np.array(pixels)),
+                error or None,
+            )
+            for item, pixels, error in zip(*columns, strict=True)
+        ]
+        rows = [pickle.dumps(rows) for _, rows in answers(self._model, self._question, videos)]
+        return {"index": batch["index"], "rows": np.array(rows, dtype=object)}
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, joined or started."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise RuntimeError(
+            "ray is not installed: pip install 'vidprune[corpus]', or leave --ray out"
+        ) from error
+    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    if address is not None:
+        ray.init(address=address, **quiet)
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 5
+        objects = min(_MOST_OBJECTS, max(_LEAST_OBJECTS, memory))
+        ray.init(
+            num_cpus=max(2, usable_cores()),
+            object_store_memory=objects,
+            include_dashboard=False,
+            **quiet,
+        )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

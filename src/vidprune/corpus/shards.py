@@ -1,0 +1,158 @@
+"""The output of a corpus job: Parquet shards that are there whole or not at all, near or far."""
+
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from vidprune.corpus.answers import Kind, Row
+from vidprune.runs import make_folder
+
+__all__ = ["Shards"]
+
+# Readers of tables pass over what begins so.
+SETTINGS = "_job.json"
+_SHARD = re.compile(r"part-(\d{8})\.parquet")
+# Seconds before a write that failed is tried again.
+_PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+class Shards:
+    """The folder of a job, a path or an address that fsspec knows.
+
+    A shard is named by its number, and its content is decided by its videos alone: whoever writes
+    it again writes the same.
+    """
+
+    def __init__(self, output: str, *, tell: Callable[[str], object] = lambda text: None) -> None:
+        self.output, self._tell = output, tell
+        self._near = "://" not in output
+        if self._near:
+            make_folder(Path(output))
+            self._files, self._root = fsspec.filesystem("file"), str(Path(output).absolute())
+        else:
+            self._files, self._root = fsspec.core.url_to_fs(output)
+            self._files.makedirs(self._root, exist_ok=True)
+
+    def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
+        """Make the folder this job's, or find it again.
+
+        Raises FileExistsError where it belongs to another job; `restart` forgets what is there.
+        """
+        if restart:
+            for number in self.done():
+                self._files.rm_file(self._place(_name(number)))
+        elif (theirs := self._settings()) is not None:
+            names = dict.fromkeys((*settings, *theirs))
+            if named := [
+                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
+                for name in names
+                if theirs.get(name) != settings.get(name)
+            ]:
+                raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
+        elif self.done():
+            raise FileExistsError(self._taken("it holds shards but no _job.json"))
+        self._put(SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+
+    def done(self) -> set[int]:
+        """The numbers of the shards that are there."""
+        self._files.invalidate_cache()
+        names = (path.rpartition("/")[2] for path in self._files.ls(self._root, detail=False))
+        return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
+
+    def write(self, number: int, rows: Sequence[Row], kind: Kind, told: Mapping[str, str]) -> None:
+        """One shard. What `told` says of them all stands in every row."""
+        import pyarrow.parquet
+
+        buffer = io.BytesIO()
+        told = dict(told)
+        table = pyarrow.Table.from_pylist([row | told for row in rows], _schema(kind, told))
+        pyarrow.parquet.write_table(table, buffer, compression="zstd")
+        self._put(_name(number), buffer.getvalue())
+
+    def rows(self, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """What stands in shards."""
+        import pyarrow.parquet
+
+        for number in numbers:
+            with self._files.open(self._place(_name(number)), "rb") as file:
+                yield from pyarrow.parquet.read_table(file).to_pylist()
+
+    def _put(self, name: str, content: bytes) -> None:
+        """Write a file; where the store fails now and then, try again.
+
+        Raises OSError, with what to do, where it goes on failing.
+        """
+        for wait in (*_PATIENCE, None):
+            try:
+                return self._put_once(name, content)
+            except OSError as error:
+                if wait is None:
+                    raise OSError(
+                        f"{self.output}: {name} cannot be written ({error.strerror or error}); "
+                        "nothing that is there is lost: mend that, and run the same command again"
+                    ) from error
+                self._tell(f"{name} could not be written ({error.strerror or error}); trying again")
+                time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _put_once(self, name: str, content: bytes) -> None:
+        if not self._near:
+            # Of object stores a file is there once it is whole.
+            self._files.pipe_file(self._place(name), content)
+            return
+        partial = self._place(f".{name}.partial")
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self._place(name))
+
+    def _settings(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._files.cat_file(self._place(SETTINGS)))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise FileExistsError(self._taken("its _job.json is not ours"))
+        return found
+
+    def _place(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _taken(self, reason: str) -> str:
+        return (
+            f"output {self.output} belongs to another job: {reason}; choose another folder, or "
+            "--restart to discard what is there"
+        )
+
+
+def _name(number: int) -> str:
+    return f"part-{number:08d}.parquet"
+
+
+def _schema(kind: Kind, told: Mapping[str, str]) -> Any:
+    """The columns of a shard."""
+    import pyarrow
+
+    said = {
+        "classes": {
+            "labels": pyarrow.list_(pyarrow.int32()),
+            "probabilities": pyarrow.list_(pyarrow.float32()),
+        },
+        "embedding": {"embedding": pyarrow.list_(pyarrow.float32())},
+    }[kind]
+    return pyarrow.schema(
+        {"video": pyarrow.string(), "view": pyarrow.int32()}
+        | said
+        | {"error": pyarrow.string()}
+        | {name: pyarrow.string() for name in told}
+    )

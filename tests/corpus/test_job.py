@@ -1,0 +1,213 @@
+"""A job ends with every video once, whatever stopped it on the way."""
+
+import os
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from vidprune.corpus import shards as module
+from vidprune.corpus.answers import Question, no_answer
+from vidprune.corpus.items import Item
+from vidprune.corpus.job import Answered, Job, Numbered, Progress, run
+from vidprune.corpus.shards import Shards
+
+ITEMS = tuple(Item(f"{number:03d}.mp4", f"{number:03d}.mp4") for number in range(23))
+
+
+def job(**changed: Any) -> Job:
+    given: dict[str, Any] = {
+        "items": ITEMS,
+        "question": Question(kind="embedding"),
+        "told": {"model": "m", "reducer": "none"},
+        "settings": {"dtype": "fp32"},
+        "shard_size": 4,
+    }
+    return Job(**given | changed)
+
+
+class Stopped(Exception):
+    """As if the machine went away."""
+
+
+class Answering:
+    """Answers in an order of its own, and stops after so many."""
+
+    def __init__(self, stops: int | None = None, seed: int = 0) -> None:
+        self.stops, self.seed, self.asked = stops, seed, 0
+
+    def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
+        numbered = list(items)
+        random.Random(self.seed).shuffle(numbered)
+        for shard, item in numbered:
+            if self.asked == self.stops:
+                raise Stopped
+            self.asked += 1
+            yield shard, item, rows_of(item)
+
+
+def rows_of(item: Item) -> list[dict[str, Any]]:
+    number = int(item.name[:3])
+    if number % 7 == 3:
+        return [no_answer(item.name, "broken")]
+    vector = np.full(3, number, np.float32)
+    return [{"video": item.name, "view": None, "error": None, "embedding": vector}]
+
+
+def table(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pyarrow.parquet.read_table(folder).to_pylist()
+    return found
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> list[dict[str, Any]]:
+    run(job(), Shards(str(tmp_path / "undisturbed")), Answering())
+    return table(tmp_path / "undisturbed")
+
+
+def test_every_video_has_its_row_in_order(undisturbed: list[dict[str, Any]]) -> None:
+    assert [row["video"] for row in undisturbed] == [item.name for item in ITEMS]
+    assert [row["error"] for row in undisturbed[:4]] == [None, None, None, "broken"]
+    assert undisturbed[4] == {
+        **{"video": "004.mp4", "view": None, "embedding": [4.0, 4.0, 4.0], "error": None},
+        **{"model": "m", "reducer": "none"},
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_job_that_is_stopped_again_and_again_ends_as_if_it_had_not_been(
+    tmp_path: Path, undisturbed: list[dict[str, Any]], seed: int
+) -> None:
+    chance, asked, output = random.Random(seed), 0, tmp_path / "out"
+    for attempt in range(99):
+        engine = Answering(stops=chance.randrange(3, 14), seed=attempt)
+        try:
+            summary = run(job(), Shards(str(output)), engine)
+        except Stopped:
+            asked += engine.asked
+            continue
+        break
+    assert (summary.videos, summary.errors, summary.shards) == (23, 3, 6)
+    assert table(output) == undisturbed
+    again = Answering()
+    assert run(job(), Shards(str(output)), again) == summary
+    assert again.asked == 0, "what is there is not done again"
+
+
+def test_shards_are_the_same_bytes(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 5)):
+        run(job(), Shards(str(tmp_path / name)), Answering(seed=seed))
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    assert len(list((tmp_path / "b").iterdir())) == 7
+
+
+def test_a_shard_that_was_being_written_is_none(tmp_path: Path, undisturbed: Any) -> None:
+    output = tmp_path / "out"
+    run(job(), Shards(str(output)), Answering())
+    half = (output / "part-00000002.parquet").read_bytes()[:50]
+    (output / "part-00000002.parquet").unlink()
+    (output / ".part-00000002.parquet.partial").write_bytes(half)
+    assert 2 not in Shards(str(output)).done()
+    run(job(), Shards(str(output)), Answering())
+    assert table(output) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"items": ITEMS[:-1]}, "videos 23, not 22"),
+        ({"items": (*ITEMS[1:], ITEMS[0])}, "corpus"),
+        ({"told": {"model": "other", "reducer": "none"}}, "model 'm', not 'other'"),
+        ({"settings": {"dtype": "bf16"}}, "dtype 'fp32', not 'bf16'"),
+        ({"question": Question(kind="classes")}, "kind 'embedding', not 'classes'"),
+        ({"shard_size": 5}, "shard_size 4, not 5"),
+    ],
+)
+def test_a_folder_belongs_to_one_job(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+    run(job(), Shards(str(tmp_path)), Answering())
+    before = table(tmp_path)
+    with pytest.raises(FileExistsError, match="belongs to another job") as refused:
+        run(job(**changed), Shards(str(tmp_path)), Answering())
+    assert named in str(refused.value)
+    assert table(tmp_path) == before
+    run(job(shard_size=9), Shards(str(tmp_path)), Answering(), restart=True)
+    assert len(list(tmp_path.glob("part-*"))) == 3
+    assert table(tmp_path) == before
+
+
+def test_a_store_that_fails_now_and_then_is_tried_again(
+    tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance, told = random.Random(1), []
+    replace = os.replace
+
+    def failing(source: str, target: str) -> None:
+        if chance.random() < 0.4:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(module, "_PATIENCE", (0.0,) * 20)
+    monkeypatch.setattr(os, "replace", failing)
+    run(job(), Shards(str(tmp_path / "out"), tell=told.append), Answering())
+    assert table(tmp_path / "out") == undisturbed
+    assert told
+    assert "No space left on device" in told[0]
+
+
+def test_a_full_disk_stops_the_job_with_a_sentence_and_loses_nothing(
+    tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_PATIENCE", (0.0, 0.0))
+        shards = Shards(str(output))
+        written: list[str] = []
+
+        def full(name: str, content: bytes) -> None:
+            if len(written) == 4:
+                raise OSError(28, "No space left on device")
+            written.append(name)
+            Shards._put_once(shards, name, content)
+
+        patched.setattr(shards, "_put_once", full)
+        with pytest.raises(OSError, match=r"cannot be written \(No space left.*same command again"):
+            run(job(), shards, Answering())
+    assert len(Shards(str(output)).done()) == 3
+    run(job(), Shards(str(output)), Answering())
+    assert table(output) == undisturbed
+
+
+def test_output_may_be_far(undisturbed: Any) -> None:
+    address = "memory://results/deep"
+    with pytest.raises(Stopped):
+        run(job(), Shards(address), Answering(stops=20, seed=3))
+    summary = run(job(), Shards(address), Answering())
+    assert list(Shards(address).rows(range(6))) == undisturbed
+    assert summary.errors == 3
+    assert fsspec.filesystem("memory").exists("/results/deep/_job.json")
+
+
+def test_progress_says_how_far_it_is(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(Stopped):
+        run(job(), Shards(str(tmp_path)), Answering(stops=21))
+    there = 23 - sum(
+        len(job().shard(number)) for number in {*range(6)} - Shards(str(tmp_path)).done()
+    )
+    run(job(), Shards(str(tmp_path)), Answering(), observe=seen.append)
+    assert (seen[0].done, seen[0].before, seen[0].seconds_left) == (there, there, None)
+    assert (seen[-1].done, seen[-1].total) == (23, 23)
+    assert seen[-1].videos_per_second > 0
+    assert seen[-1].seconds_left == 0
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_shards_hold_something(size: int) -> None:
+    with pytest.raises(ValueError, match=f"shard_size={size} must be at least 1"):
+        job(shard_size=size)
