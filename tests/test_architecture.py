@@ -93,6 +93,7 @@ def test_the_command_line_comes_last() -> None:
         ("drawing", ("app", "commands", "cli")),
         ("app", ("commands", "cli")),
         ("training", ("insight", "drawing", "app", "commands", "cli")),
+        ("corpus", ("insight", "drawing", "app", "training", "commands", "cli")),
     ],
 )
 def test_what_is_seen_is_told_before_it_is_drawn_and_shown_and_training_knows_none_of_it(
