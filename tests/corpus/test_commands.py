@@ -149,3 +149,25 @@ def test_a_folder_of_another_job_is_kept(
     assert main([*words, "--shard-size", "5", "--output", str(tmp_path / "out")]) == 2
     assert "reducer 'sta:r=2', not 'sta:r=3'" in capsys.readouterr().err
     assert table(tmp_path / "out") == alone
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--ray", "--workers", "2"], "--workers is for a job without Ray"),
+        (["--ray", "--device", "cuda:1"], "--device cuda:1 is for a job without Ray"),
+        (["--decoders", "2"], "--decoders is for Ray"),
+        (["--models", "2"], "--models is for Ray"),
+        (["--ray", "--decoders", "0"], "decoders=0 must be at least 1"),
+        (["--top-k", "0"], "top_k=0 must be at least 1"),
+        (["--shard-size", "0"], "shard_size=0 must be at least 1"),
+        (["--decode-seconds", "0"], "seconds=0.0 must be above 0"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    given = ["predict", str(corpus / "clips"), "--model", "demo", "--output", str(tmp_path / "out")]
+    assert main([*given, *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/part-*"))

@@ -112,10 +112,11 @@ def test_a_shard_that_was_being_written_is_none(tmp_path: Path, undisturbed: Any
     run(job(), Shards(str(output)), Answering())
     half = (output / "part-00000002.parquet").read_bytes()[:50]
     (output / "part-00000002.parquet").unlink()
-    (output / ".part-00000002.parquet.partial").write_bytes(half)
+    (output / ".part-00000002.parquet.0.partial").write_bytes(half)
     assert 2 not in Shards(str(output)).done()
     run(job(), Shards(str(output)), Answering())
     assert table(output) == undisturbed
+    assert not list(output.glob(".*.partial"))
 
 
 @pytest.mark.parametrize(

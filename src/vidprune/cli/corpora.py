@@ -10,6 +10,8 @@ from vidprune.cli.console import open_console
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
+    import torch
+
     from vidprune.corpus.answers import Question
     from vidprune.corpus.job import Job, Progress, Summary
     from vidprune.corpus.recipe import Recipe
@@ -79,11 +81,11 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
     from vidprune.corpus.items import read_corpus
     from vidprune.corpus.job import run
     from vidprune.corpus.shards import Shards
-    from vidprune.inference import named_device
 
+    _check(arguments)
     items = read_corpus(arguments.videos, column=arguments.column, remote=arguments.remote)
     recipe = recipe_of(arguments, head=head)
-    model = recipe.make(named_device(arguments.device) if arguments.device else None)
+    model = recipe.make(_device(arguments))
     tell_random_weights(arguments)
     job = _job(arguments, items, question, recipe, model)
     with ExitStack() as stack:
@@ -96,6 +98,35 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
             observe=observe,
         )
     return _finish(arguments.output, summary)
+
+
+def _on_ray(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.ray or arguments.address)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise ValueError where options do not go together."""
+    if _on_ray(arguments) and arguments.workers is not None:
+        raise ValueError("--workers is for a job without Ray; with it say --decoders")
+    if _on_ray(arguments) and arguments.device not in (None, "cpu"):
+        raise ValueError(
+            f"--device {arguments.device} is for a job without Ray, which gives each model a GPU "
+            "of its own; leave it out, or say cpu"
+        )
+    for name in ("decoders", "models"):
+        if getattr(arguments, name) is not None and not _on_ray(arguments):
+            raise ValueError(f"--{name} is for Ray; add --ray or --address, or leave it out")
+
+
+def _device(arguments: argparse.Namespace) -> "torch.device | None":
+    """Where this process has its model; under Ray it only looks at it."""
+    import torch
+
+    from vidprune.inference import named_device
+
+    if _on_ray(arguments):
+        return torch.device("cpu")
+    return named_device(arguments.device) if arguments.device else None
 
 
 def _job(
@@ -132,7 +163,7 @@ def _engine(
     from vidprune.video.guarded import Limits
 
     limits = Limits(seconds=arguments.decode_seconds, gib=arguments.decode_gib)
-    if arguments.ray or arguments.address:
+    if _on_ray(arguments):
         from vidprune.corpus.on_ray import OnRay
 
         return OnRay(
@@ -143,6 +174,7 @@ def _engine(
             decoders=arguments.decoders,
             models=arguments.models,
             address=arguments.address,
+            on_cpu=arguments.device == "cpu",
         )
     from vidprune.corpus.alone import Alone
 

@@ -36,7 +36,11 @@ _MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
 @dataclass(frozen=True, kw_only=True)
 class OnRay:
     """So many `decoders` and `models` (None: what the machine has room for), on the cluster at
-    `address`, or one that is started for the job alone and ends with it."""
+    `address`, or one that is started for the job alone and ends with it. Models are on GPUs where
+    there are any, unless `on_cpu`.
+
+    Raises ValueError for fewer than one of them.
+    """
 
     recipe: Recipe
     protocol: Protocol
@@ -45,6 +49,12 @@ class OnRay:
     decoders: int | None = None
     models: int | None = None
     address: str | None = None
+    on_cpu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("decoders", "models"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1, or left out")
 
     def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
         """The rows of every video, as they come."""
@@ -62,7 +72,8 @@ class OnRay:
     def _dataset(self, ray: Any, items: list[Item]) -> Any:
         """Videos to pixels, and pixels to rows."""
         machine = ray.cluster_resources()
-        gpus, cores = int(machine.get("GPU", 0)), int(machine["CPU"])
+        gpus = 0 if self.on_cpu else int(machine.get("GPU", 0))
+        cores = int(machine["CPU"])
         models = self.models or max(1, gpus)
         decoders = self.decoders or max(1, cores - models if gpus else cores // 2)
         own = 1 if gpus else max(1, (cores - decoders) // models)
@@ -79,7 +90,7 @@ class OnRay:
         )
         return pixels.map_batches(
             _Model,
-            fn_constructor_args=(self.recipe, self.question, own),
+            fn_constructor_args=(self.recipe, self.question, own, gpus > 0),
             batch_size=self._videos_at_once(),
             compute=ray.data.ActorPoolStrategy(size=models),
             num_cpus=own,
@@ -112,11 +123,11 @@ class _Decoder:
 class _Model:
     """An actor that answers for videos whose pixels it is given."""
 
-    def __init__(self, recipe: Recipe, question: Question, threads: int) -> None:
+    def __init__(self, recipe: Recipe, question: Question, threads: int, on_gpu: bool) -> None:
         self._question = question
         # Ray lets each process have one; what is computed must not depend on where it is.
         torch.set_num_threads(threads)
-        self._model = recipe.make()
+        self._model = recipe.make(None if on_gpu else torch.device("cpu"))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         columns = (batch["item"], batch["pixels"], batch["error"])

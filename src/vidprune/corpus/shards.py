@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import fsspec
 
@@ -58,6 +59,10 @@ class Shards:
                 raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
         elif self.done():
             raise FileExistsError(self._taken("it holds shards but no _job.json"))
+        if self._near:
+            # What was being written when a job was killed.
+            for left in Path(self._root).glob(".*.partial"):
+                left.unlink(missing_ok=True)
         self._put(SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
 
     def done(self) -> set[int]:
@@ -107,12 +112,17 @@ class Shards:
             # Of object stores a file is there once it is whole.
             self._files.pipe_file(self._place(name), content)
             return
-        partial = self._place(f".{name}.partial")
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._place(name))
+        # A name of its own: two commands may be at work on one folder, and write the same.
+        partial = self._place(f".{name}.{uuid4().hex}.partial")
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self._place(name))
+        except OSError:
+            Path(partial).unlink(missing_ok=True)
+            raise
 
     def _settings(self) -> dict[str, Any] | None:
         try:
