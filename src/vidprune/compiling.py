@@ -22,7 +22,10 @@ def as_one_graph(forward: Callable[..., Any], *, replayed: bool = False) -> Call
 
 
 def is_exporting() -> bool:
-    """Whether what runs is being written down as a program that must run without vidprune."""
+    """Whether what runs is being written down as a program that must run without vidprune.
+
+    Not known of strict exports before torch 2.13.
+    """
     # To torch.compile, torch before 2.13 says that whatever it traces is exported.
     told = _COMPILERS_ARE_TOLD_APART or not torch.compiler.is_dynamo_compiling()
     traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]

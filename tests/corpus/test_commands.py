@@ -157,6 +157,7 @@ def test_a_folder_of_another_job_is_kept(
         (["--ray", "--workers", "2"], "--workers is for a job without Ray"),
         (["--ray", "--device", "cuda:1"], "--device cuda:1 is for a job without Ray"),
         (["--decoders", "2"], "--decoders is for Ray"),
+        (["--json"], "--json is for a job without --output"),
         (["--models", "2"], "--models is for Ray"),
         (["--ray", "--decoders", "0"], "decoders=0 must be at least 1"),
         (["--top-k", "0"], "top_k=0 must be at least 1"),
@@ -171,3 +172,11 @@ def test_options_that_do_not_go_together_are_told(
     assert main([*given, *words]) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.glob("out/part-*"))
+
+
+@pytest.mark.parametrize("option", ["--ray", "--restart", "--each-view", "--remote"])
+def test_options_of_jobs_need_an_output(
+    corpus: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["predict", str(corpus / "clips"), "--model", "demo", option]) == 2
+    assert f"{option} is for answers that go into a folder; add --output" in capsys.readouterr().err

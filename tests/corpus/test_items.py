@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from vidprune.corpus import items as module
 from vidprune.corpus.items import Item, local_file, read_corpus
 
 
@@ -84,11 +85,13 @@ def test_addresses_of_other_stores(folder: Path) -> None:
     store.pipe_file("/bucket/x/two.txt", b"")
     store.pipe_file("/bucket/list.txt", b"x/one.mp4\n")
     (far,) = read_corpus(["memory://bucket/x"])
-    assert far.name == "memory:///bucket/x/one.mp4"
+    assert far.name == "memory://bucket/x/one.mp4"
     assert content(far) == "far one"
     (listed,) = read_corpus(["memory://bucket/list.txt"])
     assert (listed.name, content(listed)) == ("x/one.mp4", "far one")
-    assert names("memory://bucket/*/*.mp4") == ["memory:///bucket/x/one.mp4"]
+    assert names("memory://bucket/*/*.mp4") == ["memory://bucket/x/one.mp4"]
+    assert names("memory://bucket/gone*.mp4") == ["memory://bucket/gone*.mp4"]
+    assert names("memory://bucket/*.txt") == ["x/one.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -141,3 +144,42 @@ def test_what_holds_nothing_is_said(folder: Path, name: str, text: str, says: st
         names(f"gone-{name}")
     with pytest.raises(ValueError, match="no video is given"):
         names()
+
+
+def test_patterns_of_lists_and_shards(folder: Path) -> None:
+    (folder / "a1.txt").write_text("b.mp4\n")
+    (folder / "a2.txt").write_text("a2.mkv\n")
+    assert names("a*.txt") == ["b.mp4", "a2.mkv"]
+    with pytest.raises(FileNotFoundError):
+        names("z*.txt")
+
+
+def test_lists_name_stores_that_are_known(folder: Path) -> None:
+    (folder / "list.txt").write_text("nostore://x.mp4\n")
+    with pytest.raises(ValueError, match="no store is known by 'nostore'"):
+        names("list.txt", remote=True)
+
+
+def test_a_column_of_numbers_holds_no_paths(folder: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"video": [1, 2]}), folder / "t.parquet")
+    with pytest.raises(ValueError, match="column 'video' holds 1, which is no path"):
+        names("t.parquet")
+
+
+def test_what_a_store_raises_is_an_error_of_the_video(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", (0.0, 0.0))
+    tries: list[str] = []
+
+    class Odd(Exception):
+        pass
+
+    def failing(address: str) -> object:
+        tries.append(address)
+        raise Odd("403")
+
+    monkeypatch.setattr(module, "_opened", failing)
+    with pytest.raises(OSError, match="Odd: 403"):
+        content(Item("x.mp4", "s3://bucket/x.mp4"))
+    assert len(tries) == 3

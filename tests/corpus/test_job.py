@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,9 @@ def test_output_may_be_far(undisturbed: Any) -> None:
     with pytest.raises(Stopped):
         run(job(), Shards(address), Answering(stops=20, seed=3))
     summary = run(job(), Shards(address), Answering())
-    assert list(Shards(address).rows(range(6))) == undisturbed
+    store = fsspec.filesystem("memory")
+    found = pyarrow.parquet.read_table("/results/deep", filesystem=store).to_pylist()
+    assert found == undisturbed
     assert summary.errors == 3
     assert fsspec.filesystem("memory").exists("/results/deep/_job.json")
 
@@ -212,3 +215,37 @@ def test_progress_says_how_far_it_is(tmp_path: Path) -> None:
 def test_shards_hold_something(size: int) -> None:
     with pytest.raises(ValueError, match=f"shard_size={size} must be at least 1"):
         job(shard_size=size)
+
+
+def test_shards_with_errors_may_be_done_again(tmp_path: Path, undisturbed: Any) -> None:
+    """Three shards hold one each."""
+
+    class Mended(Answering):
+        def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
+            for shard, item, rows in super().__call__(items):
+                vector = np.zeros(3, np.float32)
+                mended = {"video": item.name, "view": None, "error": None, "embedding": vector}
+                yield shard, item, [mended] if rows[0]["error"] else rows
+
+    output = Shards(str(tmp_path / "out"))
+    run(job(), output, Answering())
+    engine = Mended()
+    assert run(job(), output, engine, retry_errors=True).errors == 0
+    assert engine.asked == 12
+    again = table(tmp_path / "out")
+    assert [row for row in again if row["embedding"] != [0.0] * 3] == [
+        row for row in undisturbed if not row["error"] and row["embedding"] != [0.0] * 3
+    ]
+
+
+@pytest.mark.parametrize("address", ["file://{}/out", "local://{}/out"])
+def test_a_local_address_is_a_folder(tmp_path: Path, undisturbed: Any, address: str) -> None:
+    run(job(), Shards(address.format(tmp_path)), Answering())
+    assert table(tmp_path / "out") == undisturbed
+
+
+def test_tables_need_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'vidprune\[parquet\]'"):
+        Shards(str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

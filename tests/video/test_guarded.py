@@ -116,6 +116,10 @@ def test_what_wants_too_much_memory_is_given_up(tmp_path: Path, video: Path) -> 
         '{"shape": [1, 2]}\n',
         '{"shape": [9999999, 9999999, 3, 99999, 99999]}\n',
         "x" * 100,
+        "5\n",
+        "x\n",
+        "{}\n",
+        "[" * 90 + "\n",
     ],
 )
 def test_a_process_that_was_taken_over_is_not_believed(
@@ -134,7 +138,7 @@ def test_a_process_that_was_taken_over_is_not_believed(
 
 @pytest.mark.parametrize("given", [{"seconds": 0}, {"gib": -1}, {"seconds": float("inf")}])
 def test_limits_are_above_nothing(given: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be above 0, or None"):
+    with pytest.raises(ValueError, match="must be above 0 and at most 1000000, or None"):
         Limits(**given)
 
 
@@ -143,7 +147,7 @@ def test_what_the_process_prints_is_no_answer(tmp_path: Path) -> None:
     script = (
         "import vidprune.video.decoding as d, os, sys, io;"
         "sys.stdin = io.TextIOWrapper(io.BytesIO(b''));"
-        "d._main(''); os.write(1, b'noise')"
+        "d._main('', ''); os.write(1, b'noise')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout == b"ready\n"

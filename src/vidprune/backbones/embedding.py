@@ -10,13 +10,14 @@ CPU and is sent over anew in every forward, for which the host waits.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 
 class PatchConv2d(nn.Conv2d):
-    """A convolution of patches that do not overlap; on CUDA a product."""
+    """A convolution of patches that do not overlap; in half precision on CUDA a product."""
 
     def forward(self, input: Tensor) -> Tensor:
         """See Conv2d."""
@@ -24,7 +25,7 @@ class PatchConv2d(nn.Conv2d):
 
 
 class PatchConv3d(nn.Conv3d):
-    """A convolution of tubes that do not overlap; on CUDA a product."""
+    """A convolution of tubes that do not overlap; in half precision on CUDA a product."""
 
     def forward(self, input: Tensor) -> Tensor:
         """See Conv3d."""
@@ -36,8 +37,8 @@ _BY_PRODUCT: dict[type, Any] = {nn.Conv2d: PatchConv2d, nn.Conv3d: PatchConv3d}
 
 
 def project_by_products(model: PreTrainedModel) -> None:
-    """Let a model's convolutions of patches be products on CUDA, whose last bits differ; their
-    parameters stay what they are."""
+    """Let a model's convolutions of patches be products in half precision on CUDA, whose last bits
+    differ (in float32 every bit stays); their parameters stay what they are."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d) and _parts_its_input(module):
             module.__class__ = _BY_PRODUCT.get(type(module), type(module))
@@ -55,10 +56,11 @@ def keep_tables_near(model: PreTrainedModel) -> None:
 
 
 def is_product(conv: nn.Conv2d | nn.Conv3d, pixels: Tensor) -> bool:
-    """Whether a convolution of these pixels is one product on a GPU: whole patches alone."""
+    """Whether a convolution of these pixels is one product: of whole patches, in half precision,
+    on a GPU."""
     sides = pixels.shape[-len(conv.kernel_size) :]
     whole = all(side % patch == 0 for side, patch in zip(sides, conv.kernel_size, strict=True))
-    return pixels.is_cuda and whole
+    return pixels.is_cuda and pixels.dtype in (torch.bfloat16, torch.float16) and whole
 
 
 def patch_product(conv: nn.Conv2d | nn.Conv3d, pixels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import tell_random_weights
@@ -51,6 +52,9 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
     group.add_argument(
         "--decode-gib", type=float, default=4, metavar="N", help="most memory for it, on Linux (4)"
     )
+    group.add_argument(
+        "--retry-errors", action="store_true", help="do shards again that hold an error"
+    )
     group.add_argument("--restart", action="store_true", help="discard what the folder holds")
 
 
@@ -60,13 +64,13 @@ def recipe_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "Re
     from vidprune.prepare import ViewOptions
 
     return Recipe(
-        source=arguments.model,
+        source=_from_anywhere(arguments.model),
         reducer=arguments.reducer,
         options=ViewOptions(**{name: getattr(arguments, name) for name in _VIEWS}),
         arch=arguments.arch,
-        config=arguments.config,
+        config=arguments.config and arguments.config.absolute(),
         positions=arguments.positions,
-        labels=arguments.labels,
+        labels=arguments.labels and _from_anywhere(arguments.labels),
         dtype=arguments.dtype,
         attn_implementation=arguments.attn_implementation,
         onednn=arguments.onednn,
@@ -74,6 +78,11 @@ def recipe_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "Re
         batch_size=arguments.batch_size,
         compiled=arguments.compile,
     )
+
+
+def _from_anywhere(name: str) -> str:
+    """A path as every process finds it; what is none stays what it is."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
 
 
 def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool | None) -> int:
@@ -95,9 +104,26 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
             Shards(arguments.output, tell=_tell),
             _engine(arguments, question, recipe, model),
             restart=arguments.restart,
+            retry_errors=arguments.retry_errors,
             observe=observe,
         )
     return _finish(arguments.output, summary)
+
+
+_OF_JOBS = {
+    **{"ray": False, "address": None, "decoders": None, "models": None, "each_view": False},
+    **{"shard_size": 256, "column": None, "remote": False, "decode_seconds": 300, "decode_gib": 4},
+    **{"retry_errors": False, "restart": False},
+}
+
+
+def check_no_job(arguments: argparse.Namespace) -> None:
+    """Raise ValueError where options of a job are given and no --output."""
+    for name, usual in _OF_JOBS.items():
+        if getattr(arguments, name) != usual:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for answers that go into a folder; add --output"
+            )
 
 
 def _on_ray(arguments: argparse.Namespace) -> bool:
@@ -106,6 +132,8 @@ def _on_ray(arguments: argparse.Namespace) -> bool:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise ValueError where options do not go together."""
+    if getattr(arguments, "json", False):
+        raise ValueError("--json is for a job without --output, which leaves tables; omit it")
     if _on_ray(arguments) and arguments.workers is not None:
         raise ValueError("--workers is for a job without Ray; with it say --decoders")
     if _on_ray(arguments) and arguments.device not in (None, "cpu"):
@@ -147,10 +175,13 @@ def _job(
     return Job(
         items=items,
         question=question,
-        told={"model": f"{recipe.source} {digest}", "reducer": reducer},
+        told={"model": f"{arguments.model} {digest}", "reducer": reducer},
         settings={
             "dtype": recipe.dtype,
             "batch_size": recipe.batch_size,
+            "compiled": recipe.compiled,
+            "onednn": recipe.onednn,
+            "attn_implementation": recipe.attn_implementation,
             "protocol": asdict(model.protocol),
         },
         shard_size=arguments.shard_size,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import make_classifier
 from vidprune.cli.console import open_console
-from vidprune.cli.corpora import add_job, run_job
+from vidprune.cli.corpora import add_job, check_no_job, run_job
 from vidprune.cli.options import add_model, add_views
 from vidprune.cli.statuses import FAILURE
 
@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         question = Question(kind="classes", top_k=arguments.top_k, each_view=arguments.each_view)
         return run_job(arguments, question, head=None)
+    check_no_job(arguments)
     from vidprune.commands.predict import predict
     from vidprune.video import expand_inputs
 

@@ -50,7 +50,8 @@ class Question:
 
 def no_answer(name: str, error: str) -> Row:
     """The one row of a video that there is nothing to say of."""
-    return {"video": name, "view": None, "error": error}
+    text = error.encode(errors="backslashreplace").decode()
+    return {"video": name, "view": None, "error": text}
 
 
 def answers(

@@ -1,9 +1,14 @@
 """The videos of a corpus: files, folders, lists, tables and WebDataset shards, near or far."""
 
 import csv
+import errno
+import glob
 import io
 import json
+import os
+import re
 import tarfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,11 +21,15 @@ import fsspec
 
 from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
 
-__all__ = ["Item", "local_file", "read_corpus"]
+__all__ = ["FULL", "Item", "local_file", "read_corpus"]
 
 _LISTS = (".txt", ".lst", ".list")
 _TABLES = (".csv", ".tsv", ".parquet")
 _ARCHIVES = (".tar",)
+_HOLDERS = (*_LISTS, *_TABLES, *_ARCHIVES)
+# Seconds before a fetch that failed is tried again; what says that there is no room here.
+_PATIENCE = (0.5, 2.0)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _COLUMNS = ("video", "path", "file", "url")
 
 
@@ -69,17 +78,40 @@ def read_corpus(
 
 
 def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
-    suffix = PurePosixPath(given).suffix.lower()
-    if suffix in _ARCHIVES:
-        yield from _members(given)
-    elif suffix in _LISTS or suffix in _TABLES:
-        for name in _names_in(given, suffix, column):
-            yield Item(name, _beside(given, name, remote))
-    elif _is_address(given):
-        yield from _far(given)
-    else:
-        for path in expand_inputs([given]):
-            yield Item(str(path), str(path))
+    for each in _matches(given):
+        suffix = PurePosixPath(each).suffix.lower()
+        if suffix in _ARCHIVES:
+            yield from _members(each)
+        elif suffix in _LISTS or suffix in _TABLES:
+            for name in _names_in(each, suffix, column):
+                yield Item(name, _beside(each, name, remote))
+        elif _is_address(each):
+            yield from _far(each)
+        else:
+            for path in expand_inputs([each]):
+                yield Item(str(path), os.path.abspath(path))
+
+
+def _matches(given: str) -> list[str]:
+    """What a pattern stands for; what matches nothing stands for itself, and is reported."""
+    if not any(mark in given for mark in "*?["):
+        return [given]
+    if _is_address(given):
+        files, path = fsspec.core.url_to_fs(given)
+        before = re.split(r"[*?\[]", path, maxsplit=1)[0]
+        return [_readdressed(given, before, each) for each in sorted(files.glob(path))] or [given]
+    if os.path.lexists(given) or PurePosixPath(given).suffix.lower() not in _HOLDERS:
+        # Of videos and folders `expand_inputs` makes what a shell would.
+        return [given]
+    return sorted(glob.glob(given, recursive=True)) or [given]
+
+
+def _readdressed(given: str, before: str, path: str) -> str:
+    """The address of a path that a store found: as `given` up to where its path goes on after
+    `before`. (Stores leave hosts out of their paths, and what they are chained to.)"""
+    head, chained, rest = given.partition("::")
+    plain = re.split(r"[*?\[]", head, maxsplit=1)[0]
+    return f"{plain}{path.removeprefix(before)}{chained}{rest}"
 
 
 def _is_address(given: str) -> bool:
@@ -87,15 +119,14 @@ def _is_address(given: str) -> bool:
 
 
 def _far(given: str) -> Iterator[Item]:
-    """A video, the videos under a folder, or those that match a pattern, at an address."""
+    """A video, or the videos under a folder, at an address."""
     files, path = fsspec.core.url_to_fs(given)
-    if any(mark in path for mark in "*?["):
-        paths = files.glob(path)
-    else:
-        paths = files.find(path) if files.isdir(path) else [path]
-    for each in sorted(paths):
-        if each == path or PurePosixPath(each).suffix.lower() in VIDEO_SUFFIXES:
-            address = files.unstrip_protocol(each)
+    if not files.isdir(path):
+        yield Item(given, given)
+        return
+    for each in sorted(files.find(path)):
+        if PurePosixPath(each).suffix.lower() in VIDEO_SUFFIXES:
+            address = _readdressed(given.rstrip("/"), path.rstrip("/"), each)
             yield Item(address, address)
 
 
@@ -107,11 +138,21 @@ def _beside(listing: str, name: str, remote: bool) -> str:
                 f"{listing} names {name!r}, an address elsewhere; allow that (--remote), or name "
                 "files beside the list"
             )
+        if _is_address(name):
+            _check_store(listing, name)
         return name
     if _is_address(listing):
         protocol, _, path = listing.partition("://")
         return f"{protocol}://{PurePosixPath(path).parent / name}"
-    return str(Path(listing).parent / name)
+    return os.path.abspath(Path(listing).parent / name)
+
+
+def _check_store(listing: str, address: str) -> None:
+    protocol = address.partition("://")[0].rpartition("::")[2]
+    if protocol not in fsspec.available_protocols():
+        raise ValueError(
+            f"{listing} names {address!r}, and no store is known by {protocol!r}; mend the list"
+        )
 
 
 def _names_in(listing: str, suffix: str, column: str | None) -> list[str]:
@@ -136,13 +177,18 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 
 def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Sequence[str]:
     if suffix == ".parquet":
+        import pyarrow
         import pyarrow.parquet
 
-        names = pyarrow.parquet.read_schema(file).names
-        chosen = _chosen(listing, names, column)
-        file.seek(0)
-        found: list[str] = pyarrow.parquet.read_table(file, columns=[chosen])[chosen].to_pylist()
-        return found
+        content = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(file.read()))
+        chosen = _chosen(listing, content.schema_arrow.names, column)
+        found: list[object] = content.read([chosen])[chosen].to_pylist()
+        if strangers := [name for name in found if not isinstance(name, str | None)]:
+            raise ValueError(
+                f"{listing}: column {chosen!r} holds {strangers[0]!r}, which is no path; name the "
+                "column of paths (--column)"
+            )
+        return [name for name in found if isinstance(name, str)]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
     chosen = _chosen(listing, rows.fieldnames or (), column)
@@ -198,11 +244,28 @@ def local_file(item: Item) -> Iterator[Path]:
         yield Path(item.address)
         return
     with NamedTemporaryFile(prefix="vidprune-", suffix=PurePosixPath(item.name).suffix) as there:
-        with _opened(item.address) as source:
-            source.seek(item.start)
-            _copy(source, there.file, item)
+        _fetch(item, there.file)
         there.flush()
         yield Path(there.name)
+
+
+def _fetch(item: Item, target: Any) -> None:
+    """Copy a video; what fails for the moment is tried again. Raises OSError."""
+    for wait in (*_PATIENCE, None):
+        try:
+            target.seek(0)
+            target.truncate()
+            with _opened(item.address) as source:
+                source.seek(item.start)
+                return _copy(source, target, item)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # Each store raises its own.
+            if wait is None or getattr(error, "errno", None) in FULL:
+                if isinstance(error, OSError):
+                    raise
+                raise OSError(f"{type(error).__name__}: {error}") from error
+            time.sleep(wait)
 
 
 def _copy(source: Any, target: Any, item: Item) -> None:

@@ -102,23 +102,28 @@ def run(
     engine: Engine,
     *,
     restart: bool = False,
+    retry_errors: bool = False,
     observe: Callable[[Progress], object] = lambda progress: None,
 ) -> Summary:
     """Fill the shards that are missing, each as soon as its videos are answered.
 
     A shard is written once and whole, by this process alone: whatever is killed, every video ends
-    in one shard. Raises FileExistsError where the output belongs to another job, OSError where it
-    cannot be written to.
+    in one shard. `retry_errors` does those shards again that hold an error.
+
+    Raises FileExistsError where the output belongs to another job, OSError where it cannot be
+    written to.
     """
     output.claim(job.described(), restart=restart)
     there = output.done()
+    if retry_errors:
+        there = {number for number in there if not output.errors(number)}
     missing = [number for number in range(job.shards) if number not in there]
     before = len(job.items) - sum(len(job.shard(number)) for number in missing)
     begun = Progress(done=before, total=len(job.items), before=before, errors=0, seconds=0.0)
     observe(begun)
     for course in _filled(job, output, engine, missing, begun):
         observe(course)
-    errors = sum(row["error"] is not None for row in output.rows(range(job.shards)))
+    errors = sum(map(output.errors, range(job.shards)))
     return Summary(videos=len(job.items), errors=errors, shards=job.shards)
 
 

@@ -76,7 +76,13 @@ class OnRay:
         cores = int(machine["CPU"])
         models = self.models or max(1, gpus)
         decoders = self.decoders or max(1, cores - models if gpus else cores // 2)
-        own = 1 if gpus else max(1, (cores - decoders) // models)
+        if models + 1 > cores:
+            raise ValueError(
+                f"models={models} leave no core for a decoder: there are {cores}; ask for fewer"
+            )
+        # What one node has: an actor does not reach over two.
+        node = min(int(each["Resources"].get("CPU", 1)) for each in ray.nodes() if each["Alive"])
+        own = 1 if gpus else max(1, min(node - 1, (cores - decoders) // models))
         named = ray.data.from_items(
             # Addresses need not be text, which columns of strings have to be.
             [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)],

@@ -9,7 +9,7 @@ from threading import local
 
 from torch import Tensor
 
-from vidprune.corpus.items import Item, local_file
+from vidprune.corpus.items import FULL, Item, local_file
 from vidprune.video import Protocol, UnreadableVideo
 from vidprune.video.guarded import GuardedReader, Limits
 
@@ -26,13 +26,15 @@ class Decoded:
 
 
 def decode(item: Item, reader: GuardedReader) -> Decoded:
-    """One video, by a reader's process."""
+    """One video, by a reader's process. Raises OSError where this machine has no room for it."""
     try:
         with local_file(item) as path:
             return Decoded(item, reader.read(path))
     except UnreadableVideo as error:
         return Decoded(item, None, error.reason)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         return Decoded(item, None, f"it cannot be fetched ({error.strerror or error})")
 
 
@@ -74,6 +76,8 @@ def _ahead(
             yield waiting.popleft().result()
             waiting.extend(sent(1))
     finally:
+        # Nothing more is begun, and what is being decoded is not waited for.
+        pool.shutdown(wait=False, cancel_futures=True)
         for reader in readers:
             reader.close()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()

@@ -1,11 +1,12 @@
 """The output of a corpus job: Parquet shards that are there whole or not at all, near or far."""
 
+import importlib
 import io
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,9 @@ __all__ = ["Shards"]
 # Readers of tables pass over what begins so.
 SETTINGS = "_job.json"
 _SHARD = re.compile(r"part-(\d{8})\.parquet")
+_HERE = ("file://", "local://")
+# Stores where a file is there once it is whole.
+_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 # Seconds before a write that failed is tried again.
 _PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -32,7 +36,15 @@ class Shards:
     """
 
     def __init__(self, output: str, *, tell: Callable[[str], object] = lambda text: None) -> None:
+        try:
+            importlib.import_module("pyarrow.parquet")
+        except ImportError as error:
+            raise RuntimeError(
+                "pyarrow is not installed, which writes tables: pip install 'vidprune[parquet]'"
+            ) from error
         self.output, self._tell = output, tell
+        for here in _HERE:
+            output = output.removeprefix(here)
         self._near = "://" not in output
         if self._near:
             make_folder(Path(output))
@@ -40,6 +52,8 @@ class Shards:
         else:
             self._files, self._root = fsspec.core.url_to_fs(output)
             self._files.makedirs(self._root, exist_ok=True)
+        kinds = self._files.protocol
+        self._whole = not _WHOLE.isdisjoint((kinds,) if isinstance(kinds, str) else kinds)
 
     def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Make the folder this job's, or find it again.
@@ -81,13 +95,13 @@ class Shards:
         pyarrow.parquet.write_table(table, buffer, compression="zstd")
         self._put(_name(number), buffer.getvalue())
 
-    def rows(self, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
-        """What stands in shards."""
+    def errors(self, number: int) -> int:
+        """How many rows of a shard have an error; no other column is read."""
         import pyarrow.parquet
 
-        for number in numbers:
-            with self._files.open(self._place(_name(number)), "rb") as file:
-                yield from pyarrow.parquet.read_table(file).to_pylist()
+        with self._files.open(self._place(_name(number)), "rb") as file:
+            column = pyarrow.parquet.read_table(file, columns=["error"])["error"]
+        return len(column) - int(column.null_count)
 
     def _put(self, name: str, content: bytes) -> None:
         """Write a file; where the store fails now and then, try again.
@@ -97,20 +111,25 @@ class Shards:
         for wait in (*_PATIENCE, None):
             try:
                 return self._put_once(name, content)
-            except OSError as error:
+            except Exception as error:  # Each store raises its own.
+                reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
                 if wait is None:
                     raise OSError(
-                        f"{self.output}: {name} cannot be written ({error.strerror or error}); "
-                        "nothing that is there is lost: mend that, and run the same command again"
+                        f"{self.output}: {name} cannot be written ({reason}); nothing that is "
+                        "there is lost: mend that, and run the same command again"
                     ) from error
-                self._tell(f"{name} could not be written ({error.strerror or error}); trying again")
+                self._tell(f"{name} could not be written ({reason}); trying again")
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
     def _put_once(self, name: str, content: bytes) -> None:
         if not self._near:
-            # Of object stores a file is there once it is whole.
-            self._files.pipe_file(self._place(name), content)
+            if self._whole:
+                self._files.pipe_file(self._place(name), content)
+                return
+            partial = self._place(f".{name}.{uuid4().hex}.partial")
+            self._files.pipe_file(partial, content)
+            self._files.mv(partial, self._place(name))
             return
         # A name of its own: two commands may be at work on one folder, and write the same.
         partial = self._place(f".{name}.{uuid4().hex}.partial")

@@ -7,8 +7,10 @@ more than numbers and text: requests and answers are JSON, pixels are bytes.
 import json
 import os
 import resource
+import signal
 import sys
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,8 +60,12 @@ def _limit_memory(gib: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _main(limit: str) -> None:
+def _main(limit: str, most_seconds: str) -> None:
     gib = float(limit) if limit else None
+    # Whoever asks keeps time; this is for where it is gone.
+    alarm = ceil(float(most_seconds)) + 10 if most_seconds else 0
+    # It ends with whoever asks, and not by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever prints, prints elsewhere.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -68,8 +74,10 @@ def _main(limit: str) -> None:
     output.write(READY)
     output.flush()
     for asked in sys.stdin.buffer:
+        signal.alarm(alarm)
         answer(asked, output, gib=gib)
+        signal.alarm(0)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

@@ -4,6 +4,7 @@ much, or die, and is then given up with the video.
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -23,7 +24,15 @@ from vidprune.video.views import Protocol
 __all__ = ["GuardedReader", "Limits"]
 
 _START_SECONDS = 300.0
+_MOST = 1_000_000.0
+# What a process that decodes is told of its surroundings: no keys, no tokens.
+_SURROUNDINGS = re.compile(
+    r"PATH|LD_LIBRARY_PATH|DYLD_\w+|PYTHON\w+|VIRTUAL_ENV|TMPDIR|LANG|LC_\w+|OMP_\w+|GLIBC_TUNABLES"
+)
 _LONGEST_LINE = 2**20
+_NOT_ASKED = "the process that decoded it answered with what was not asked for"
+# Seconds for a process that says nothing more to be gone.
+_ENDING_SECONDS = 10.0
 _AT_ONCE = 2**20
 
 
@@ -37,8 +46,11 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("seconds", "gib"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}={value} must be above 0, or None for as much as it takes")
+            if value is not None and not 0 < value <= _MOST:
+                raise ValueError(
+                    f"{name}={value} must be above 0 and at most {_MOST:.0f}, or None for as much "
+                    "as it takes"
+                )
 
 
 class GuardedReader:
@@ -68,7 +80,11 @@ class GuardedReader:
         """End the process; another starts with the next video."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None, "they were asked for"
+                with suppress(OSError):
+                    pipe.close()
             self._process = None
 
     def __enter__(self) -> "GuardedReader":
@@ -103,10 +119,14 @@ class GuardedReader:
             process.stdin.flush()
         except OSError:
             raise _GivenUp(_end_of(process)) from None
-        told = json.loads(stream.line())
-        if "error" in told:
-            raise UnreadableVideo(path, str(told["error"]))
-        shape = self._shape(told["shape"])
+        try:
+            told = json.loads(stream.line())
+            error, claimed = told.get("error"), told.get("shape")
+        except (ValueError, AttributeError, RecursionError):
+            raise _GivenUp(_NOT_ASKED) from None
+        if error is not None:
+            raise UnreadableVideo(path, str(error))
+        shape = self._shape(claimed)
         return torch.frombuffer(stream.exactly(prod(shape)), dtype=torch.uint8).view(shape)
 
     def _shape(self, told: object) -> tuple[int, ...]:
@@ -114,7 +134,7 @@ class GuardedReader:
         protocol = self.protocol
         wanted = (len(protocol.views), protocol.frames, 3, protocol.size, protocol.size)
         if told != list(wanted):
-            raise _GivenUp("the process that decoded it answered with what was not asked for")
+            raise _GivenUp(_NOT_ASKED)
         return wanted
 
 
@@ -136,7 +156,7 @@ class _Stream:
         """Up to a line break."""
         while (end := self._waiting.find(b"\n")) < 0:
             if len(self._waiting) > _LONGEST_LINE:
-                raise _GivenUp("the process that decoded it answered with what was not asked for")
+                raise _GivenUp(_NOT_ASKED)
             self._waiting += self._more(_AT_ONCE)
         line = bytes(self._waiting[: end + 1])
         del self._waiting[: end + 1]
@@ -166,13 +186,14 @@ class _Stream:
 
 def _started(limits: Limits) -> subprocess.Popen[bytes]:
     """A process that is ready. Raises RuntimeError where none can be had."""
-    gib = "" if limits.gib is None else str(limits.gib)
+    gib, seconds = ("" if each is None else str(each) for each in (limits.gib, limits.seconds))
+    around = {name: value for name, value in os.environ.items() if _SURROUNDINGS.fullmatch(name)}
     process = subprocess.Popen(
         # Without the current folder among the places that modules are looked for.
-        [sys.executable, "-P", "-m", "vidprune.video.decoding", gib],
+        [sys.executable, "-P", "-m", "vidprune.video.decoding", gib, seconds],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=around | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
         if _Stream(process, _START_SECONDS).line() == READY:
@@ -186,7 +207,10 @@ def _started(limits: Limits) -> subprocess.Popen[bytes]:
 
 def _end_of(process: subprocess.Popen[bytes]) -> str:
     """How a process ended, which nobody asked it to."""
-    code = process.wait()
+    try:
+        code = process.wait(_ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "the process that decoded it said no more"
     if code >= 0:
         return f"the process that decoded it ended with status {code}"
     try:
