@@ -113,6 +113,7 @@ def test_clips_of_one_source_count_as_one(
     words += ["--segments", "2", "--output", str(output), "--workers", "0"]
     before = (output / "curves.json").read_text()
     assert main([*words, "--source", r"(\w+)/"]) == 0
+    assert "over sources" in " ".join(capsys.readouterr().out.split())
     grouped = TradeOff.from_json((output / "curves.json").read_text())
     (output / "curves.json").write_text(before)
     assert grouped.intervals == METHOD_OVER_SOURCES

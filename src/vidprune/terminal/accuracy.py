@@ -9,7 +9,7 @@ from rich.text import Text
 
 from vidprune.report import Agreement, ComparedRun, Comparison, Prediction, Report
 from vidprune.reproduction import Reproduction
-from vidprune.terminal.words import INTERVALS, interval, near, per_cent, right, shown
+from vidprune.terminal.words import INTERVALS, interval, intervals_by, near, per_cent, right, shown
 from vidprune.tradeoff import Point, TradeOff
 from vidprune.training.record import Training
 
@@ -75,7 +75,7 @@ def comparison_table(found: Comparison) -> Group:
         padding=(0, 1, 0, 0),
         title=f"{found.num_videos} videos, {found.num_classes} classes{left_out}",
         caption="Against the first run; change in points of top-1, McNemar's test exact, KL in "
-        f"nats, rank correlation over the classes. {INTERVALS}",
+        f"nats, rank correlation over the classes. {intervals_by(found.intervals)}",
     )
     for number, run in enumerate(found.runs, start=1):
         table.add_row(
@@ -100,7 +100,7 @@ def tradeoff_table(found: TradeOff) -> Group:
         padding=(0, 1, 0, 0),
         title=f"{found.num_videos} videos, {found.num_classes} classes",
         caption="Cost: share of the dense arithmetic of a video. Change and over: points of "
-        f"top-1, the same videos. {INTERVALS}",
+        f"top-1, the same videos. {intervals_by(found.intervals)}",
     )
     for point in found.points:
         changes = [

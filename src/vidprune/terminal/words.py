@@ -2,10 +2,16 @@
 
 from rich.table import Column
 
-from vidprune.intervals import Interval
+from vidprune.intervals import METHOD_OVER_SOURCES, Interval
 from vidprune.metrics import Nearness
 
 INTERVALS = "Second lines: 95 % intervals over videos."
+
+
+def intervals_by(method: str) -> str:
+    """What second lines are, of a record that says how it took its intervals."""
+    over_sources = method == METHOD_OVER_SOURCES
+    return INTERVALS.replace("videos", "sources") if over_sources else INTERVALS
 
 
 def right(*names: str) -> list[Column]:
