@@ -134,6 +134,26 @@ def on_gpu() -> str:
     return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
 
 
+def gpu_headline() -> str:
+    """In one sentence what pruning buys there."""
+    found = benchmark_record("gpu/large-batch-32")
+    rows = {(row.setting.reducer, row.setting.mode): row for row in found.rows}
+    dense, *pruned = (rows[name, "blocks"] for name in ("none", "sta:r=32", "sta:r=64", "sta:r=96"))
+    parts = []
+    for row in (dense, *pruned):
+        assert row.speed is not None, "it was timed"
+        share = row.gmacs_per_view / dense.gmacs_per_view
+        name = (
+            "dense" if row is dense else f"`{row.setting.reducer}` ({share:.0%} of the arithmetic)"
+        )
+        parts.append(f"{row.speed.clips_per_second:.0f} {name}")
+    device = found.environment["device"]
+    return (
+        f"ViT-L, 16 frames of 224 x 224, bfloat16, 32 clips at once, one {device}, clips/s: "
+        f"{'; '.join(parts)}.\n"
+    )
+
+
 _GPU_RECORDS = {
     "ViT-B, before": "before-base-batch-32",
     "ViT-L, before": "before-large-batch-32",
