@@ -41,9 +41,8 @@ def amounts(measure: Measure, form: str) -> str:
     return "\n".join([*_grid(found.points[1:], measure, form, heads), "", _said(found), ""])
 
 
-def actors() -> str:
-    """The share of J-HMDB's actors that stays at every cost, in per cent."""
-    names = ("jhmdb", "jhmdb-low")
+def actors(*names: str) -> str:
+    """The share of the actors that stays at every cost, in per cent, of these records."""
     found = [
         json.loads((RESULTS / "curves" / name / "actors.json").read_text("utf-8")) for name in names
     ]
@@ -185,7 +184,8 @@ TABLES = {
         f"curves-amounts-{measure}": partial(amounts, *_measure(measure))
         for measure in ("change", "over-random", "kl")
     },
-    "curves-jhmdb-actors": actors,
+    "curves-jhmdb-actors": partial(actors, "jhmdb", "jhmdb-low"),
+    "curves-generated-actors": partial(actors, "generated", "generated-low"),
     "curves-choices": choices,
     "curves-views": views,
 }
