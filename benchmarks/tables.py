@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import corpus_tables
 import curve_tables
 import training_tables
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions
@@ -67,6 +68,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "levers": levers,
     "account": account,
     "over-bound": over_bound,
+    "fuzz": corpus_tables.fuzz,
     "gpu": on_gpu,
     "gpu-headline": gpu_headline,
     "gpu-account": gpu_account,
