@@ -43,7 +43,8 @@ def account(
     reducer asks for and does; `gathers` takes and folds the survivors; `rest` is norms,
     activations, residuals and what Python itself takes. Timing every operation costs a little: take
     shares from it. Only on a CPU and on CUDA is the time of an operation known; elsewhere it is
-    merely sent off.
+    merely sent off. On CUDA only operations of blocks are timed one by one; embedding, selection
+    and head are timed from beginning to end.
     """
     assert isinstance(model, Pruned), "prune(model, None) makes a dense one"
     with torch.inference_mode(), _Watch(pixels.device) as watch:

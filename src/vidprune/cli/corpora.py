@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +96,7 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
     model = recipe.make(_device(arguments))
     tell_random_weights(arguments)
     job = _job(arguments, items, question, recipe, model)
-    with ExitStack() as stack:
-        observe = stack.enter_context(_Shown())
+    with _Shown() as observe:
         summary = run(
             job,
             Shards(arguments.output, tell=_tell),

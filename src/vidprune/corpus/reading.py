@@ -55,7 +55,7 @@ def decoded(
 def _ahead(
     items: Iterable[Item], protocol: Protocol, limits: Limits | None, workers: int
 ) -> Iterator[Decoded]:
-    """Each thread waits for a process of its own, and no more videos wait than threads."""
+    """Each thread waits for a process of its own; twice as many videos as threads are under way."""
     own = local()
     readers: list[GuardedReader] = []
 

@@ -123,16 +123,15 @@ class Shards:
         raise AssertionError("the last try returns or raises")
 
     def _put_once(self, name: str, content: bytes) -> None:
-        if not self._near:
-            if self._whole:
-                self._files.pipe_file(self._place(name), content)
-                return
-            partial = self._place(f".{name}.{uuid4().hex}.partial")
-            self._files.pipe_file(partial, content)
-            self._files.mv(partial, self._place(name))
+        if self._whole:
+            self._files.pipe_file(self._place(name), content)
             return
         # A name of its own: two commands may be at work on one folder, and write the same.
         partial = self._place(f".{name}.{uuid4().hex}.partial")
+        if not self._near:
+            self._files.pipe_file(partial, content)
+            self._files.mv(partial, self._place(name))
+            return
         try:
             with open(partial, "wb") as file:
                 file.write(content)

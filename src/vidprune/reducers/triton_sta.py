@@ -21,8 +21,9 @@ from torch import Tensor
 
 _ROWS = 32
 _ACTIVATION_ROWS = 4
-# Of a program that visits a clip's groups: how many columns it looks at at once, and its warps.
-_PART, _WARPS = 32, 16
+# Of a program that visits a clip's groups: its warps, and how many scores its threads hold at once,
+# those of all tokens of a group against so many others, 32 at most.
+_WARPS, _MOST_SCORES, _MOST_OTHERS = 16, 2**14, 32
 
 
 @triton.jit
@@ -252,7 +253,7 @@ def _launch(
         BACKWARD=backward,
         SCORE=score,
         SIZE=whole,
-        PART=_PART,
+        PART=min(_MOST_OTHERS, _MOST_SCORES // whole),
         num_warps=_WARPS,
     )
 
