@@ -9,7 +9,7 @@
 #     BATCHES="32" benchmarks/gpu.sh large --no-alternatives
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
-# graph-large (compiled as one graph and replayed, r = 0, 64 and 96), rivals (ViT-B, r = 64, every reducer), selection
+# graph-large (r = 0, 64 and 96, replayed, by blocks and as one graph), rivals (ViT-B, r = 64, every reducer), selection
 # (ViT-L, r = 64, by Triton's kernels and by torch), all.
 # Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand; one of
 # vidprune itself lets records name its version.
@@ -41,7 +41,7 @@ small | base | large | huge)
         --mode eager blocks "${@:2}" ;;
 graph-base | graph-large)
     run --model "vit_${part#graph-}_patch16_224" --reducer sta:r=64 sta:r=96 --against random \
-        random:fold=true --no-alternatives --mode eager cuda-graph "${@:2}" ;;
+        random:fold=true --no-alternatives --mode eager blocks-replayed cuda-graph "${@:2}" ;;
 rivals)
     run --model vit_base_patch16_224 --reducer sta:r=64 \
         --against random random:fold=true sta:fold=true grid tome \

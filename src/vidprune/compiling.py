@@ -1,11 +1,13 @@
-"""One graph for a whole forward, and whether a graph is to leave this process."""
+"""One graph for a whole forward, its launches recorded, and whether a graph is to leave this process."""
 
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
 
+_CALLS_BEFORE_RECORDING = 3
 _COMPILERS_ARE_TOLD_APART = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 
 
@@ -19,6 +21,42 @@ def as_one_graph(forward: Callable[..., Any], *, replayed: bool = False) -> Call
     forward.__code__ = forward.__code__.replace()
     how = "reduce-overhead" if replayed else None
     return torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
+
+
+def recorded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function of tensors on CUDA whose launches are recorded once for each shape and replayed,
+    so that the host has one thing to do; what it gives is overwritten by the next call."""
+    recordings: dict[tuple[torch.Size, torch.dtype], _Recording] = {}
+
+    def replay(given: Tensor) -> Tensor:
+        kind = given.shape, given.dtype
+        if kind not in recordings:
+            recordings[kind] = _Recording(forward, given)
+        return recordings[kind](given)
+
+    return replay
+
+
+class _Recording:
+    """The launches of one call, and where they read and write."""
+
+    def __init__(self, forward: Callable[[Tensor], Tensor], given: Tensor) -> None:
+        self.given = given.clone()
+        # What is compiled, allocated or worked out at first is not to be part of the record.
+        beside = torch.cuda.Stream(given.device)
+        beside.wait_stream(torch.cuda.current_stream(given.device))
+        with torch.cuda.stream(beside):
+            for _ in range(_CALLS_BEFORE_RECORDING):
+                forward(self.given)
+        torch.cuda.current_stream(given.device).wait_stream(beside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.found = forward(self.given)
+
+    def __call__(self, given: Tensor) -> Tensor:
+        self.given.copy_(given)
+        self.graph.replay()
+        return self.found
 
 
 def is_exporting() -> bool:

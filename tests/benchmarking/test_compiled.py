@@ -37,9 +37,10 @@ def test_what_is_no_mode_is_refused(model: PreTrainedModel) -> None:
         forward_in(prune(model, None), "fast", KEYS)
 
 
-def test_replaying_is_for_cuda(model: PreTrainedModel) -> None:
-    with pytest.raises(ValueError, match="mode='cuda-graph' is for CUDA, and the model is on cpu"):
-        forward_in(prune(model, None), "cuda-graph", KEYS)
+@pytest.mark.parametrize("mode", ["cuda-graph", "blocks-replayed"])
+def test_replaying_is_for_cuda(model: PreTrainedModel, mode: str) -> None:
+    with pytest.raises(ValueError, match=f"mode='{mode}' is for CUDA, and the model is on cpu"):
+        forward_in(prune(model, None), mode, KEYS)
 
 
 @pytest.mark.parametrize("reducer", [None, "sta:r=1", "random:r=1"])

@@ -282,22 +282,24 @@ for dtype in ("*fp32", "*bf16"):
     compiled(
         module._activations,
         {"tokens": dtype, "activation": "*fp32", "count": "i32", "channels": "i32"},
-        {"ROWS": 4, "CHANNELS": 512},
+        {"ROWS": module._ACTIVATION_ROWS, "CHANNELS": 512},
     )
     for width in (16, 64, 128):
         compiled(
             module._transitions,
-            {"keys": dtype, "best": "*fp32", "shares": "*fp32", "width": "i32"} | sizes,
-            {"BACKWARD": True, "ROWS": 32, "WIDTH": width, "PRECISION": "tf32x3"},
+            {"keys": dtype, "best": "*fp32", "shares": "*fp32", "totals": "*fp32",
+             "width": "i32"} | sizes,
+            {"BACKWARD": True, "ROWS": module._ROWS, "WIDTH": width, "PRECISION": "tf32x3"},
         )
 for score in ("both", "semantic"):
-    for whole, part in ((256, 16), (2048, 8)):
+    for whole in (256, 2048):
+        part = min(module._MOST_OTHERS, module._MOST_SCORES // whole)
         compiled(
             module._scan,
-            {"activation": "*fp32", "best": "*fp32", "shares": "*fp32", "kept": "*i64",
-             "weights": "*fp32", "order": "*i32", "stay": "i32"} | sizes,
+            {"activation": "*fp32", "best": "*fp32", "shares": "*fp32", "totals": "*fp32",
+             "kept": "*i64", "weights": "*fp32", "order": "*i32", "stay": "i32"} | sizes,
             {"BACKWARD": False, "SCORE": score, "SIZE": whole, "PART": part},
-            num_warps=8,
+            num_warps=module._WARPS,
         )
 """
 

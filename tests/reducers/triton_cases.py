@@ -44,6 +44,9 @@ CASES = {
     "bfloat16": Case(groups=4, size=49, drop=16, width=64, dtype=torch.bfloat16),
     "float16": Case(groups=4, size=49, drop=16, width=64, dtype=torch.float16),
     "frames of VideoMAE": Case(groups=8, size=196, drop=64, clips=1, channels=64, width=64),
+    "the same in bfloat16": Case(
+        groups=8, size=196, drop=64, clips=1, channels=64, width=64, dtype=torch.bfloat16
+    ),
     "its last stage": Case(groups=2, size=400, drop=64, clips=1, channels=64, width=64),
 }
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from vidprune.backbones.registry import adapt, has_head
-from vidprune.compiling import as_one_graph
+from vidprune.compiling import as_one_graph, recorded
 from vidprune.model import run
 from vidprune.pruned import Pruned
 
-MODES = ("eager", "blocks", "graph", "cuda-graph")
+MODES = ("eager", "blocks", "graph", "blocks-replayed", "cuda-graph")
+_REPLAYED = ("blocks-replayed", "cuda-graph")
 
 
 def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:
@@ -17,25 +18,31 @@ def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor]
     of a model without a head, to one vector per clip.
 
     `eager`: as it stands. `blocks`: the blocks compiled, one graph for all of them and any
-    number of tokens, the selection eager. `graph`: compiled as one graph. `cuda-graph`: that, its
-    launches recorded once and replayed, which takes the host out of small batches; what it gives is
-    overwritten by the next call. `clip_keys` (B,) are the clips' keys, which whoever reads videos
-    has for nothing.
+    number of tokens, the selection eager. `graph`: compiled as one graph. `blocks-replayed` and
+    `cuda-graph`: the launches of the one and of the other recorded once and replayed, which takes
+    the host out of small batches; what they give is overwritten by the next call. `clip_keys` (B,)
+    are the clips' keys, which whoever reads videos has for nothing.
 
-    Raises ValueError for what is no mode, and for `cuda-graph` off CUDA.
+    Raises ValueError for what is no mode, and for a replayed one off CUDA.
     """
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}")
+    if mode in _REPLAYED and model.device.type != "cuda":
+        raise ValueError(
+            f"mode={mode!r} is for CUDA, and the model is on {model.device}; choose another"
+        )
     if mode == "eager":
         return _forward(model, clip_keys)
     if mode == "blocks":
-        backbone = adapt(model, compiled=True)
-        return lambda pixels: run(backbone, model.reducer, model.stages, pixels, clip_keys)[0]
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}")
-    if mode == "cuda-graph" and model.device.type != "cuda":
-        raise ValueError(
-            f"mode='cuda-graph' is for CUDA, and the model is on {model.device}; choose another"
-        )
+        return _with_blocks_compiled(model, clip_keys)
+    if mode == "blocks-replayed":
+        return recorded(_with_blocks_compiled(model, clip_keys))
     return as_one_graph(_forward(model, clip_keys), replayed=mode == "cuda-graph")
+
+
+def _with_blocks_compiled(model: Pruned, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:
+    backbone = adapt(model, compiled=True)
+    return lambda pixels: run(backbone, model.reducer, model.stages, pixels, clip_keys)[0]
 
 
 def _forward(model: Pruned, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:

@@ -75,9 +75,10 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         "--mode",
         dest="modes",
         nargs="+",
-        choices=("eager", "blocks", "graph", "cuda-graph"),
+        choices=("eager", "blocks", "graph", "blocks-replayed", "cuda-graph"),
         default=["eager"],
-        help="as it stands, blocks compiled, compiled as one graph, that replayed (eager)",
+        help="as it stands, blocks compiled, compiled as one graph; on CUDA the launches of the one"
+        " or the other recorded and replayed (eager)",
     )
     group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")

@@ -4,12 +4,14 @@
 In torch a stage is a scan over frames of a dozen small operations each, and launching them takes
 longer than the arithmetic. But which tokens a frame keeps changes only the weights of the next
 frame's sum. How a frame's tokens share each token of the frame before (`transition`) depends on
-keys alone: `_transitions` computes that for all clips, frames and columns at once. What is left to
-do in turn, a sum and a ranking per frame, `_scan` does in one program per clip. `_activations`
-reads each token once. Products are in float32, or in three parts of tensor cores' TF32, which is as
-exact; ranks are counted on integers that order as their floats do, so that every place is taken
-once whatever the scores are, and equal ones stand in the order of their positions, as in a stable
-sort.
+keys alone: `_transitions` computes that for all clips, frames and columns at once, but for the
+division by each column's sum, which `_scan` applies to the weights. What is left to do in turn, a
+sum and a ranking per frame, `_scan` does in one program per clip. `_activations` reads each token
+once. Keys in half precision are multiplied as they are and summed in float32, which rounds no
+product, and their lengths divided out afterwards; others are scaled first and multiplied in
+float32, or in three parts of tensor cores' TF32, which is as exact. Ranks are counted on integers
+that order as their floats do, so that every place is taken once whatever the scores are, and equal
+ones stand in the order of their positions, as in a stable sort.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
@@ -27,14 +29,32 @@ _WARPS, _MOST_SCORES, _MOST_OTHERS = 16, 2**14, 32
 
 
 @triton.jit
-def _unit(rows, wanted, base, width, WIDTH: tl.constexpr):
-    """Rows of `base` scaled to length 1, (R, WIDTH) float32; a zero row stays zero."""
+def _directions(rows, wanted, base, width, WIDTH: tl.constexpr):
+    """Rows of `base` for `_cosines`, (R, WIDTH): in half precision as they are, with the factors
+    that bring them to length 1, or else scaled already. A zero row stays zero."""
     columns = tl.arange(0, WIDTH)
     inside = wanted[:, None] & (columns < width)[None, :]
     places = base + rows[:, None] * width + columns[None, :]
-    values = tl.load(places, mask=inside, other=0.0).to(tl.float32)
-    norm = tl.sqrt(tl.sum(values * values, 1))
-    return values / tl.where(norm > 0, norm, 1.0)[:, None]
+    values = tl.load(places, mask=inside, other=0.0)
+    exact = values.to(tl.float32)
+    norm = tl.sqrt(tl.sum(exact * exact, 1))
+    norm = tl.where(norm > 0, norm, 1.0)
+    if values.dtype == tl.float32:
+        values /= norm[:, None]
+    return values, 1.0 / norm
+
+
+@triton.jit
+def _cosines(own, own_factors, others, other_factors, PRECISION: tl.constexpr):
+    """Of what `_directions` gave, (R, S) float32."""
+    if own.dtype == tl.float32:
+        return tl.dot(own, tl.trans(others), input_precision=PRECISION)
+    else:
+        # Without tensor cores, and in the interpreter, half precision would be summed as such.
+        if PRECISION == "ieee":
+            own, others = own.to(tl.float32), others.to(tl.float32)
+        products = tl.dot(own, tl.trans(others), input_precision=PRECISION)
+        return products * (own_factors[:, None] * other_factors[None, :])
 
 
 @triton.jit
@@ -62,6 +82,7 @@ def _transitions(
     keys,
     best,
     shares,
+    totals,
     size,
     width,
     groups,
@@ -71,7 +92,7 @@ def _transitions(
     PRECISION: tl.constexpr,
 ):
     """Of one clip and step some columns: how the group visited then shares each token of the group
-    before; of the first group, how like each source is to its best destination."""
+    before, times `totals`; of the first group, how like each source is to its best destination."""
     clip = tl.program_id(0).to(tl.int64)
     step = tl.program_id(1)
     mine = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
@@ -79,12 +100,12 @@ def _transitions(
     base = keys + (clip * groups + group) * size * width
     if step == 0:
         sources = 2 * mine
-        source_keys = _unit(sources, sources < size, base, width, WIDTH)
+        source_keys, factors = _directions(sources, sources < size, base, width, WIDTH)
         nearest = tl.full((ROWS,), float("-inf"), tl.float32)
         for start in range(0, size // 2, ROWS):
             others = 2 * (start + tl.arange(0, ROWS)) + 1
-            other_keys = _unit(others, others < size, base, width, WIDTH)
-            likeness = tl.dot(source_keys, tl.trans(other_keys), input_precision=PRECISION)
+            other_keys, theirs = _directions(others, others < size, base, width, WIDTH)
+            likeness = _cosines(source_keys, factors, other_keys, theirs, PRECISION)
             likeness = tl.where((others < size)[None, :], likeness, float("-inf"))
             # A maximum passes over what is no number, which is to go first.
             likeness = tl.where(likeness == likeness, likeness, float("inf"))
@@ -92,22 +113,20 @@ def _transitions(
         tl.store(best + clip * size + sources, nearest, mask=sources < size)
     else:
         before = base + (size * width if BACKWARD else -size * width)
-        before_keys = tl.trans(_unit(mine, mine < size, before, width, WIDTH))
+        before_keys, factors = _directions(mine, mine < size, before, width, WIDTH)
         total = tl.zeros((ROWS,), tl.float32)
-        # Cosines are small: nothing overflows without their maximum taken off.
+        column = clip * (groups - 1) + step - 1
+        table = shares + column * size * size
         for start in range(0, size, ROWS):
             rows = start + tl.arange(0, ROWS)
-            own_keys = _unit(rows, rows < size, base, width, WIDTH)
-            powers = tl.exp(tl.dot(own_keys, before_keys, input_precision=PRECISION))
+            own_keys, own = _directions(rows, rows < size, base, width, WIDTH)
+            # Cosines are small: nothing overflows without their maximum taken off.
+            powers = tl.exp(_cosines(own_keys, own, before_keys, factors, PRECISION))
             total += tl.sum(tl.where((rows < size)[:, None], powers, 0.0), 0)
-        table = shares + (clip * (groups - 1) + step - 1) * size * size
-        for start in range(0, size, ROWS):
-            rows = start + tl.arange(0, ROWS)
-            own_keys = _unit(rows, rows < size, base, width, WIDTH)
-            powers = tl.exp(tl.dot(own_keys, before_keys, input_precision=PRECISION))
             places = table + rows[:, None] * size + mine[None, :]
             inside = (rows < size)[:, None] & (mine < size)[None, :]
-            tl.store(places, powers / total[None, :], mask=inside)
+            tl.store(places, powers, mask=inside)
+        tl.store(totals + column * size + mine, total, mask=mine < size)
 
 
 @triton.jit
@@ -124,6 +143,7 @@ def _scan(
     activation,
     best,
     shares,
+    totals,
     kept,
     weights,
     order,
@@ -158,9 +178,11 @@ def _scan(
             # Rounded as in torch, or the most important token would not quite have importance 1.
             importance = tl.div_rn(active - low, tl.where(span > 0, span, 1.0))
             if SCORE != "semantic":
-                tl.store(weights + tokens, weight, mask=inside)
+                column = clip * (groups - 1) + step - 1
+                total = tl.load(totals + column * size + tokens, mask=inside, other=1.0)
+                tl.store(weights + tokens, weight / total, mask=inside)
                 tl.debug_barrier()
-                table = shares + (clip * (groups - 1) + step - 1) * size * size
+                table = shares + column * size * size
                 for start in range(0, size, PART):
                     others = start + tl.arange(0, PART)
                     counted = tl.load(weights + others, mask=others < size, other=0.0)
@@ -227,10 +249,12 @@ def _launch(
     steps = 1 if score == "semantic" else groups
     best = activation.new_empty(batch, size)
     shares = activation.new_empty(batch, steps - 1, size, size)
+    totals = activation.new_empty(batch, steps - 1, size)
     _transitions[(batch, steps, triton.cdiv(size, _ROWS))](
         keys,
         best,
         shares,
+        totals,
         size,
         width,
         groups,
@@ -244,6 +268,7 @@ def _launch(
         activation,
         best,
         shares,
+        totals,
         kept,
         torch.empty_like(best),
         torch.empty_like(best, dtype=torch.int32),
