@@ -149,7 +149,15 @@ def _said(found: TradeOff) -> str:
         f"{found.views_per_video} view{'s' if found.views_per_video > 1 else ''} of a video, "
         f"{dense.gmacs_per_video:.2f} GMACs; {found.dtype}, batch {found.batch_size}, "
         f"{hardware(found.environment)}, {found.date[:10]}: `{found.command}`. In brackets: "
-        f"{found.intervals}."
+        f"{found.intervals}.{_elsewhere(found)}"
+    )
+
+
+def _elsewhere(found: TradeOff) -> str:
+    """What did not run where the rest did."""
+    return "".join(
+        f" On {there} instead: {'; '.join(settings)}."
+        for there, settings in found.elsewhere.items()
     )
 
 

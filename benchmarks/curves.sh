@@ -56,7 +56,7 @@ jhmdb)
         smaller=()
     fi
     curves jhmdb "${splits[@]}" "${smaller[@]}" \
-        "${down_to_30[@]}" --reducer "${methods[@]}" ;;
+        "${down_to_30[@]}" --against sta --reducer "${methods[@]}" ;;
 jhmdb-low)
     curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low_jhmdb[@]}" ;;
 amounts)

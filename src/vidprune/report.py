@@ -23,7 +23,8 @@ class Report:
     `attention` is named where it is not what the model's family takes of itself; `onednn` says
     whether oneDNN took the products of linear layers, `compiled` whether the model was one graph.
     `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
-    that this run did itself, None where all were there already or several reducers shared a pass.
+    that this run did itself, None where several reducers shared a pass. A run that finds all views
+    there already leaves what is said of hardware, command, batch, rate and date as it was.
     """
 
     top1: float | None

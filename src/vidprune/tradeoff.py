@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vidprune.intervals import METHOD, Interval
@@ -83,7 +83,8 @@ class TradeOff:
     """Methods at matched costs on the same videos, the dense model first.
 
     Videos are those of all `data` together, each with its own of the `checkpoints`. `out_of_reach`
-    names costs that a method cannot come near.
+    names costs that a method cannot come near, `elsewhere` settings that did not run on the
+    hardware of `environment`, by the hardware that they ran on.
     """
 
     points: tuple[Point, ...]
@@ -101,6 +102,7 @@ class TradeOff:
     command: str
     date: str
     intervals: str = METHOD
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

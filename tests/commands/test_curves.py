@@ -175,6 +175,24 @@ def test_what_was_cut_off_goes_on(
     assert again.points == TradeOff.from_json(first).points
     # One view of a video: five of the reducer's were left, and all of the dense model's.
     assert asked == [24, 19]
+    assert again.elsewhere == {}
+
+
+def test_what_ran_on_other_hardware_is_named(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what did not run again is not said to have run here."""
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta", "--at", "0.5"]
+    words += ["--no-alternatives", "--output", str(tmp_path / "run"), "--workers", "0"]
+    assert main(words) == 0
+    first = TradeOff.from_json((tmp_path / "run" / "curves.json").read_text())
+    (tmp_path / "run" / "runs" / "0" / "sta-r=21" / "views.jsonl").unlink()
+    there = first.environment | {"device": "an accelerator"}
+    monkeypatch.setattr("vidprune.commands.evaluate.environment", lambda device: there)
+    assert main(words) == 0
+    found = TradeOff.from_json((tmp_path / "run" / "curves.json").read_text())
+    assert found.environment == first.environment
+    assert found.elsewhere == {"an accelerator": [f"sta sta:r=21, {clips}"]}
 
 
 def test_a_cost_out_of_reach_is_named_and_other_stages_reach_it() -> None:

@@ -290,6 +290,18 @@ def test_a_finished_run_runs_nothing_again(job, tmp_path, undisturbed, run_keys)
     assert report.unreadable[0]["path"] == "04.mp4"
 
 
+def test_a_finished_run_looked_at_elsewhere_still_says_where_it_ran(job, tmp_path, monkeypatch):
+    first = run(job, tmp_path)
+    there = {"device": "another", "cpu": "one"}
+    monkeypatch.setattr("vidprune.commands.evaluate.environment", lambda device: there)
+    again = run(job, tmp_path, command="later")
+    assert again == first
+    views = tmp_path / "views.jsonl"
+    views.write_text("".join(views.read_text().splitlines(keepends=True)[:-1]))
+    more = run(job, tmp_path, command="later")
+    assert (more.environment, more.command, more.top1) == (there, "later", first.top1)
+
+
 def test_restart_runs_everything_again(job, tmp_path, run_keys):
     run(job, tmp_path)
     run_keys.clear()
@@ -590,7 +602,7 @@ def test_a_folder_of_another_run_is_refused(job, undisturbed):
 def test_a_checkpoint_is_known_by_its_content_and_not_by_its_path(job, undisturbed):
     output = undisturbed("sta:r=4")
     before = (output / "views.jsonl").read_bytes()
-    assert run(job, output, checkpoint="elsewhere").videos_per_second is None
+    assert run(job, output, checkpoint="elsewhere").checkpoint == "elsewhere"
     assert (output / "views.jsonl").read_bytes() == before
 
 

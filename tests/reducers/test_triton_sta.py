@@ -278,7 +278,7 @@ def compiled(kernel, types, constants, **options):
         assert found.metadata.shared <= 99 * 1024
 
 sizes = {"size": "i32", "groups": "i32"}
-for dtype in ("*fp32", "*bf16"):
+for dtype, bytes_each in (("*fp32", 4), ("*bf16", 2), ("*fp16", 2)):
     compiled(
         module._activations,
         {"tokens": dtype, "activation": "*fp32", "count": "i32", "channels": "i32"},
@@ -289,7 +289,8 @@ for dtype in ("*fp32", "*bf16"):
             module._transitions,
             {"keys": dtype, "best": "*fp32", "shares": "*fp32", "totals": "*fp32",
              "width": "i32"} | sizes,
-            {"BACKWARD": True, "ROWS": module._ROWS, "WIDTH": width, "PRECISION": "tf32x3"},
+            {"BACKWARD": True, "ROWS": module._ROWS[bytes_each], "WIDTH": width,
+             "PRECISION": "tf32x3"},
         )
 for score in ("both", "semantic"):
     for whole in (256, 2048):

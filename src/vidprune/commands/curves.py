@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vidprune.metrics import Nearness, divergence, nearness, top_class
 from vidprune.prepare import class_names_of, load_model, protocol_for
 from vidprune.pruned import prune
 from vidprune.reducers.spec import NONE
-from vidprune.report import Change, Progress
+from vidprune.report import Change, Progress, hardware
 from vidprune.runs import write_atomically
 from vidprune.sources import sources_of
 from vidprune.tradeoff import Pairing, Point, TradeOff
@@ -81,6 +82,7 @@ def curves(
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         intervals=METHOD if wish.source is None else METHOD_OVER_SOURCES,
+        elsewhere=_elsewhere(trials, settings),
     )
     write_atomically(output / RECORD, found.to_json())
     return found
@@ -136,6 +138,10 @@ class _Trial:
         """Where its run of a setting is."""
         return self.output / "runs" / str(self.number) / setting.folder
 
+    def checkpoint(self, setting: Setting) -> str:
+        """The model that a setting runs."""
+        return (self.wish.smaller if setting.smaller else self.wish.models)[self.number]
+
     def run(self, settings: Sequence[Setting], observe: Callable[[Progress], object]) -> None:
         """Evaluate settings of one model and clip."""
         wish, first = self.wish, settings[0]
@@ -144,7 +150,7 @@ class _Trial:
             frames=first.frames or wish.views.frames,
             size=first.size or wish.views.size,
         )
-        checkpoint = (wish.smaller if first.smaller else wish.models)[self.number]
+        checkpoint = self.checkpoint(first)
         model = load_model(checkpoint, options=options, labels=wish.labels, dtype=wish.dtype)
         data = wish.data[self.number]
         samples: Sequence[Sample] = read_dataset(data, classes=class_names_of(model))
@@ -170,6 +176,21 @@ class _Trial:
     def report(self, setting: Setting) -> dict[str, Any]:
         """What its run reports."""
         return read_run(self.folder(setting)).report
+
+
+def _elsewhere(
+    trials: Sequence["_Trial"], settings: Sequence[Setting]
+) -> dict[str, list[str]]:
+    """What ran on other hardware than the dense model, by hardware; a run's report names its own."""
+    here = hardware(trials[0].report(settings[0])["environment"])
+    found: dict[str, list[str]] = {}
+    for setting, trial in product(settings, trials):
+        there = hardware(trial.report(setting)["environment"])
+        if there != here:
+            which = trial.checkpoint(setting) if setting.smaller else setting.said(trial.wish)
+            told = f"{setting.method} {which}, {trial.wish.data[trial.number]}"
+            found.setdefault(there, []).append(told)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

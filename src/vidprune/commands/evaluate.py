@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +45,8 @@ _NAMES_IN_CONFIG = {
     "architectures",
     "transformers_version",
 }
-
+# What a report says of the run that did the views, not of the model and the videos.
+_PROVENANCE = ("environment", "command", "date", "batch_size", "processes", "videos_per_second")
 
 Observer = Callable[[Progress], object]
 
@@ -192,10 +193,21 @@ class _Job:
         if not process.reports:
             return None
         report = self._report(shares)
+        if not any(share[1] for share in shares):
+            report = replace(report, **self._provenance())
         if parquet:
             write_parquet(self.folder.path / "views.parquet", self.folder.rows())
         write_atomically(self.folder.path / "report.json", report.to_json())
         return report
+
+    def _provenance(self) -> dict[str, Any]:
+        """How an earlier report says that it came about, which stays true of views that all were
+        there already."""
+        try:
+            earlier = json.loads((self.folder.path / "report.json").read_text(encoding="utf-8"))
+            return {name: earlier[name] for name in _PROVENANCE}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def _tally(self, samples: Sequence[Sample]) -> Tally:
         """What is already done of these samples."""

@@ -21,7 +21,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_ROWS = 32
+# Of a program of transitions, by the bytes of a key's channel: as many as fit a GPU's shared memory
+# together with the parts that float32 is multiplied in.
+_ROWS = {2: 64, 4: 32}
 _ACTIVATION_ROWS = 4
 # Of a program that visits a clip's groups: its warps, and how many scores its threads hold at once,
 # those of all tokens of a group against so many others, 32 at most.
@@ -250,7 +252,8 @@ def _launch(
     best = activation.new_empty(batch, size)
     shares = activation.new_empty(batch, steps - 1, size, size)
     totals = activation.new_empty(batch, steps - 1, size)
-    _transitions[(batch, steps, triton.cdiv(size, _ROWS))](
+    rows = _ROWS[keys.element_size()]
+    _transitions[(batch, steps, triton.cdiv(size, rows))](
         keys,
         best,
         shares,
@@ -259,7 +262,7 @@ def _launch(
         width,
         groups,
         BACKWARD=backward,
-        ROWS=_ROWS,
+        ROWS=rows,
         WIDTH=max(16, triton.next_power_of_2(width)),
         PRECISION=_precision(tokens.device),
     )
