@@ -130,7 +130,16 @@ def matched(size: str, dtype: str, batch: int) -> str:
 
 def on_gpu() -> str:
     """A large ViT at several r, dense and pruned, eager and with compiled blocks."""
-    found = benchmark_record("gpu/large-batch-32")
+    return _gpu_record("large-batch-32")
+
+
+def on_gpu_base() -> str:
+    """The same of a base ViT."""
+    return _gpu_record("base-batch-32")
+
+
+def _gpu_record(name: str) -> str:
+    found = benchmark_record(f"gpu/{name}")
     return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
 
 
@@ -158,6 +167,7 @@ def gpu_headline() -> str:
 
 _GPU_RECORDS = {
     "ViT-B, before": "before-base-batch-32",
+    "ViT-B": "base-batch-32",
     "ViT-L, before": "before-large-batch-32",
     "ViT-L": "large-batch-32",
 }
@@ -178,6 +188,36 @@ def gpu_account() -> str:
                 cells = [f"{row.speed.account_ms[kind]:.2f}" for kind in KINDS]
                 cells.append(f"{row.speed.latency_p50_ms:.2f}")
                 lines.append(f"| {title} | `{row.setting.reducer}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _of_one_machine(records), ""])
+
+
+GPU_SMALL_BATCHES = tuple(product(("base", "large"), (1, 8)))
+
+
+def gpu_small_batches() -> str:
+    """Few clips at once, where launching takes as long as computing: eager, and replayed."""
+    lines = [
+        "| model, batch | reducer | GMACs | eager, ms | replayed, ms | speed-up | efficiency |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    records = []
+    for size, batch in GPU_SMALL_BATCHES:
+        found = benchmark_record(f"gpu/graph-{size}-batch-{batch}")
+        records.append(found)
+        title = f"ViT-{size[0].upper()}, {batch}"
+        rows = {(row.setting.reducer, row.setting.mode): row for row in found.rows}
+        for (name, mode), row in rows.items():
+            if mode == "eager":
+                eager, replayed = row.speed, rows[name, "blocks-replayed"].speed
+                assert eager is not None, "it was timed"
+                assert replayed is not None, "it was timed, too"
+                cells = (
+                    f"{eager.latency_p50_ms:.2f} | {replayed.latency_p50_ms:.2f} | "
+                    f"{replayed.speed_up:.2f} ({replayed.speed_up_low:.2f}-"
+                    f"{replayed.speed_up_high:.2f}) | {replayed.efficiency:.2f}"
+                )
+                lines.append(f"| {title} | `{name}` | {row.gmacs_per_view:.1f} | {cells} |")
+                title = ""
     return "\n".join([*lines, "", _of_one_machine(records), ""])
 
 

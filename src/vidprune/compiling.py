@@ -1,4 +1,4 @@
-"""One graph for a whole forward, recorded launches, and whether a graph is to leave this process."""
+"""One graph for a whole forward, launches recorded, and whether a graph leaves this process."""
 
 from collections.abc import Callable
 from types import FunctionType
