@@ -178,9 +178,7 @@ class _Trial:
         return read_run(self.folder(setting)).report
 
 
-def _elsewhere(
-    trials: Sequence["_Trial"], settings: Sequence[Setting]
-) -> dict[str, list[str]]:
+def _elsewhere(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> dict[str, list[str]]:
     """What ran on other hardware than the dense model, by hardware: a run's report names it."""
     here = hardware(trials[0].report(settings[0])["environment"])
     found: dict[str, list[str]] = {}
