@@ -1,7 +1,8 @@
 """Processes that share a job under torchrun: each takes every n-th item."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -10,6 +11,10 @@ import torch
 import torch.distributed as dist
 
 Item = TypeVar("Item")
+
+
+class ProcessLost(RuntimeError):
+    """A process that shares the job is gone, or cannot be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +36,34 @@ class Process:
         return items[self.rank :: self.count]
 
     def gather(self, item: Item) -> list[Item]:
-        """The items of all processes by rank, on each of them; waits for them all."""
+        """The items of all processes by rank, on each of them; waits for them all.
+
+        Raises ProcessLost where one of them is gone.
+        """
         if self.count == 1:
             return [item]
         items: list[Item] = [item] * self.count
-        dist.all_gather_object(items, item)
+        with self._meeting():
+            dist.all_gather_object(items, item)
         return items
 
     def wait_for_all(self) -> None:
-        """Return when every process has come this far."""
+        """Return when every process has come this far. Raises ProcessLost where one is gone."""
         if self.count > 1:
-            dist.barrier()
+            with self._meeting():
+                dist.barrier()
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise ProcessLost(
+                f"another of the {self.count} processes is gone, so process {self.rank} stops "
+                f"({reason}); what all have done is kept, and the same command, with any number "
+                "of processes, goes on from there"
+            ) from error
 
 
 def join() -> Process:
