@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from vidprune.assembly import Assembly
     from vidprune.inference import Classifier
     from vidprune.video import Protocol
+
+_VIEWS = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
+_NAMED_ALIKE = (
+    *("reducer", "arch", "config", "positions", "labels", "dtype", "attn_implementation"),
+    *("onednn", "batch_size"),
+)
 
 
 def checkpoint_name(arguments: argparse.Namespace) -> str:
@@ -45,24 +52,23 @@ def make_models(
     arguments: argparse.Namespace, reducers: Sequence[str]
 ) -> tuple[list["PreTrainedModel"], "Protocol"]:
     """The model with each of these reducers, over the same weights, and the views it is given."""
-    from vidprune.prepare import ViewOptions, load_model, protocol_for
-    from vidprune.pruned import prune
-
-    names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
-    options = ViewOptions(**{name: getattr(arguments, name) for name in names})
-    model = load_model(
-        arguments.model,
-        options=options,
-        arch=arguments.arch,
-        config=arguments.config,
-        positions=arguments.positions,
-        labels=arguments.labels,
-        dtype=arguments.dtype,
-        attn_implementation=arguments.attn_implementation,
-        onednn=arguments.onednn,
-    )
+    found = assembly_of(arguments).models(reducers)
     tell_random_weights(arguments)
-    return [prune(model, reducer) for reducer in reducers], protocol_for(model, options)
+    return found
+
+
+def assembly_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "Assembly":
+    """What the arguments say of a model; not every verb has all of them."""
+    from vidprune.assembly import Assembly
+    from vidprune.prepare import ViewOptions
+
+    return Assembly(
+        source=arguments.model,
+        options=ViewOptions(**{name: getattr(arguments, name) for name in _VIEWS}),
+        head=head,
+        compiled=getattr(arguments, "compile", False),
+        **{name: getattr(arguments, name) for name in _NAMED_ALIKE if hasattr(arguments, name)},
+    )
 
 
 def tell_random_weights(arguments: argparse.Namespace) -> None:

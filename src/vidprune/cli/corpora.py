@@ -5,19 +5,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprune.cli.classifiers import tell_random_weights
+from vidprune.cli.classifiers import assembly_of, tell_random_weights
 from vidprune.cli.console import open_console
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
     import torch
 
+    from vidprune.assembly import Assembly
     from vidprune.corpus.answers import Question
     from vidprune.corpus.job import Job, Progress, Summary
-    from vidprune.corpus.recipe import Recipe
     from vidprune.inference import ViewModel
-
-_VIEWS = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
 
 
 def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
@@ -57,30 +55,21 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
     group.add_argument("--restart", action="store_true", help="discard what the folder holds")
 
 
-def recipe_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "Recipe":
-    """What makes the model that the arguments ask for."""
-    from vidprune.corpus.recipe import Recipe
-    from vidprune.prepare import ViewOptions
+def _assembly_for_all(arguments: argparse.Namespace, head: bool | None) -> "Assembly":
+    """What the arguments say of a model, with paths as every process finds them."""
+    from dataclasses import replace
 
-    return Recipe(
-        source=_from_anywhere(arguments.model),
-        reducer=arguments.reducer,
-        options=ViewOptions(**{name: getattr(arguments, name) for name in _VIEWS}),
-        arch=arguments.arch,
-        config=arguments.config and arguments.config.absolute(),
-        positions=arguments.positions,
-        labels=arguments.labels and _from_anywhere(arguments.labels),
-        dtype=arguments.dtype,
-        attn_implementation=arguments.attn_implementation,
-        onednn=arguments.onednn,
-        head=head,
-        batch_size=arguments.batch_size,
-        compiled=arguments.compile,
+    found = assembly_of(arguments, head=head)
+    return replace(
+        found,
+        source=_from_anywhere(found.source),
+        config=found.config and found.config.absolute(),
+        labels=found.labels and _from_anywhere(found.labels),
     )
 
 
 def _from_anywhere(name: str) -> str:
-    """A path as every process finds it; what is none stays what it is."""
+    """A path made absolute; what is none stays what it is."""
     return str(Path(name).absolute()) if Path(name).exists() else name
 
 
@@ -92,15 +81,15 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
 
     _check(arguments)
     items = read_corpus(arguments.videos, column=arguments.column, remote=arguments.remote)
-    recipe = recipe_of(arguments, head=head)
-    model = recipe.make(_device(arguments))
+    assembly = _assembly_for_all(arguments, head)
+    model = assembly.make(_device(arguments))
     tell_random_weights(arguments)
-    job = _job(arguments, items, question, recipe, model)
+    job = _job(arguments, items, question, assembly, model)
     with _Shown() as observe:
         summary = run(
             job,
             Shards(arguments.output, tell=_tell),
-            _engine(arguments, question, recipe, model),
+            _engine(arguments, question, assembly, model),
             restart=arguments.restart,
             retry_errors=arguments.retry_errors,
             observe=observe,
@@ -159,7 +148,7 @@ def _job(
     arguments: argparse.Namespace,
     items: Any,
     question: "Question",
-    recipe: "Recipe",
+    assembly: "Assembly",
     model: "ViewModel",
 ) -> "Job":
     from dataclasses import asdict
@@ -175,11 +164,11 @@ def _job(
         question=question,
         told={"model": f"{arguments.model} {digest}", "reducer": reducer},
         settings={
-            "dtype": recipe.dtype,
-            "batch_size": recipe.batch_size,
-            "compiled": recipe.compiled,
-            "onednn": recipe.onednn,
-            "attn_implementation": recipe.attn_implementation,
+            "dtype": assembly.dtype,
+            "batch_size": assembly.batch_size,
+            "compiled": assembly.compiled,
+            "onednn": assembly.onednn,
+            "attn_implementation": assembly.attn_implementation,
             "protocol": asdict(model.protocol),
         },
         shard_size=arguments.shard_size,
@@ -187,7 +176,7 @@ def _job(
 
 
 def _engine(
-    arguments: argparse.Namespace, question: "Question", recipe: "Recipe", model: "ViewModel"
+    arguments: argparse.Namespace, question: "Question", assembly: "Assembly", model: "ViewModel"
 ) -> Any:
     from vidprune.video.guarded import Limits
 
@@ -196,7 +185,7 @@ def _engine(
         from vidprune.corpus.on_ray import OnRay
 
         return OnRay(
-            recipe=recipe,
+            assembly=assembly,
             protocol=model.protocol,
             question=question,
             limits=limits,

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from vidprune.assembly import Assembly
 from vidprune.corpus.answers import Question, answers
 from vidprune.corpus.items import Item
 from vidprune.corpus.job import Answered, Numbered
 from vidprune.corpus.reading import Decoded, decode
-from vidprune.corpus.recipe import Recipe
 from vidprune.environment import usable_cores
 from vidprune.video import Protocol
 from vidprune.video.guarded import GuardedReader, Limits
@@ -42,7 +42,7 @@ class OnRay:
     Raises ValueError for fewer than one of them.
     """
 
-    recipe: Recipe
+    assembly: Assembly
     protocol: Protocol
     question: Question
     limits: Limits
@@ -96,7 +96,7 @@ class OnRay:
         )
         return pixels.map_batches(
             _Model,
-            fn_constructor_args=(self.recipe, self.question, own, gpus > 0),
+            fn_constructor_args=(self.assembly, self.question, own, gpus > 0),
             batch_size=self._videos_at_once(),
             compute=ray.data.ActorPoolStrategy(size=models),
             num_cpus=own,
@@ -105,7 +105,7 @@ class OnRay:
 
     def _videos_at_once(self) -> int:
         """As many as fill a model's batches, if memory allows."""
-        protocol, batch = self.protocol, self.recipe.batch_size
+        protocol, batch = self.protocol, self.assembly.batch_size
         views = len(protocol.views)
         filling = batch // gcd(views, batch)
         room = _BYTES_AT_ONCE // (views * protocol.frames * 3 * protocol.size**2)
@@ -129,11 +129,11 @@ class _Decoder:
 class _Model:
     """An actor that answers for videos whose pixels it is given."""
 
-    def __init__(self, recipe: Recipe, question: Question, threads: int, on_gpu: bool) -> None:
+    def __init__(self, assembly: Assembly, question: Question, threads: int, on_gpu: bool) -> None:
         self._question = question
         # Ray lets each process have one; what is computed must not depend on where it is.
         torch.set_num_threads(threads)
-        self._model = recipe.make(None if on_gpu else torch.device("cpu"))
+        self._model = assembly.make(None if on_gpu else torch.device("cpu"))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         columns = (batch["item"], batch["pixels"], batch["error"])

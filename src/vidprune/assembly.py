@@ -1,20 +1,23 @@
-"""What makes the model of a job, in whichever process it is asked."""
+"""What a model and its reducer are put together from, in whichever process they are asked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from vidprune.backbones.positions import PositionRule
 from vidprune.inference import Classifier, ViewModel
 from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import prune
+from vidprune.video import Protocol
 
-__all__ = ["Recipe"]
+__all__ = ["Assembly"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Assembly:
     """A checkpoint, its reducer and its views; the fields are those of `load_model`, `prune` and
     `ViewModel`. `head`: False for an encoder, whose answers are vectors."""
 
@@ -32,8 +35,11 @@ class Recipe:
     batch_size: int = 8
     compiled: bool = False
 
-    def make(self, device: torch.device | None = None) -> ViewModel:
-        """The model, ready. Raises ValueError and FileNotFoundError as those functions do."""
+    def models(self, reducers: Sequence[str]) -> tuple[list[PreTrainedModel], Protocol]:
+        """The model with each of these reducers, over the same weights, and the views it is given.
+
+        Raises ValueError and FileNotFoundError as `load_model`, `prune` and `protocol_for` do.
+        """
         model = load_model(
             self.source,
             options=self.options,
@@ -46,11 +52,12 @@ class Recipe:
             onednn=self.onednn,
             head=self.head,
         )
+        return [prune(model, each) for each in reducers], protocol_for(model, self.options)
+
+    def make(self, device: torch.device | None = None) -> ViewModel:
+        """The model with its own reducer, ready for videos; a `Classifier` if it has a head."""
+        (model,), protocol = self.models([self.reducer])
         kind = ViewModel if self.head is False else Classifier
         return kind(
-            prune(model, self.reducer),
-            protocol_for(model, self.options),
-            batch_size=self.batch_size,
-            device=device,
-            compiled=self.compiled,
+            model, protocol, batch_size=self.batch_size, device=device, compiled=self.compiled
         )
