@@ -14,6 +14,7 @@ the survivors' own places.
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -31,8 +32,9 @@ from vidprune.demo.clips import render
 from vidprune.environment import environment
 from vidprune.inference import normalisation_of
 from vidprune.insight.watching import watch
-from vidprune.intervals import mean_interval
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, mean_interval
 from vidprune.layout import TokenGrid
+from vidprune.sources import sources_of
 from vidprune.tradeoff import TradeOff
 from vidprune.video import Protocol, Sample, cut_views, normalise, read_dataset, read_views
 from vidprune.video.decode import Frames
@@ -99,12 +101,14 @@ def kept_share(origin: Tensor, cover: Tensor) -> float:
     return (100 * cover[places].sum() / cover.sum()).item()
 
 
-def measure(record: TradeOff, masks: Masks, every: int) -> list[dict[str, Any]]:
-    """A row for every pruned point: what is left of the tokens and of the actors, in per cent."""
+def measure(record: TradeOff, masks: Masks, every: int, source: str | None) -> list[dict[str, Any]]:
+    """A row for every pruned point: what is left of the tokens and of the actors, in per cent;
+    intervals over the sources that `source` finds."""
     protocol = replace(Protocol(**record.protocol), segments=1, crops=1)
     points = [point for point in record.points if ":" in point.setting]
     models = {name: vidprune.load(name, size=protocol.size) for name in record.checkpoints}
     found: list[tuple[list[float], list[float]]] = [([], []) for _ in points]
+    names = []
     for number, (checkpoint, sample, mask) in enumerate(videos(record, masks, every)):
         model = models[checkpoint]
         patch, tubelet = model.config.patch_size, model.config.tubelet_size
@@ -114,27 +118,29 @@ def measure(record: TradeOff, masks: Masks, every: int) -> list[dict[str, Any]]:
         pixels = normalise(read_views(sample.path, protocol).pixels, normalisation_of(model))
         if not cover.sum():
             continue
+        names.append(sample.name)
         for point, (tokens, actors) in zip(points, found, strict=True):
             origin = watch(vidprune.prune(model, point.setting), pixels).choices[-1].origin[0]
             tokens.append(100 * (origin >= 0).sum().item() / grid.tokens)
             actors.append(kept_share(origin, cover))
         if number % 20 == 0:
             print(number, sample.name, file=sys.stderr, flush=True)
+    sources = None if source is None else sources_of(names, source)
     return [
         {
             "method": point.method,
             "setting": point.setting,
             "share": point.share,
             "videos": len(actors),
-            "tokens": interval(tokens),
-            "actors": interval(actors),
+            "tokens": interval(tokens, sources),
+            "actors": interval(actors, sources),
         }
         for point, (tokens, actors) in zip(points, found, strict=True)
     ]
 
 
-def interval(values: list[float]) -> dict[str, Any]:
-    found = mean_interval(torch.tensor(values))
+def interval(values: list[float], sources: Tensor | None) -> dict[str, Any]:
+    found = mean_interval(torch.tensor(values), sources)
     assert found is not None, "there are videos"
     return asdict(found)
 
@@ -145,15 +151,17 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, default=Path("../shared/jhmdb/actor_coverage.npz"))
     parser.add_argument("--generated", type=int, metavar="SEED", help="of generated clips")
     parser.add_argument("--every", type=int, default=1, help="take every N-th video of each list")
+    parser.add_argument("--source", metavar="PATTERN", help="as of vidprune curves")
     options = parser.parse_args()
     record = TradeOff.from_json((options.folder / "curves.json").read_text(encoding="utf-8"))
     drawn = options.generated is not None
     masks = masks_drawn(options.generated) if drawn else masks_of(options.masks)
-    rows = measure(record, masks, options.every)
+    rows = measure(record, masks, options.every, options.source)
     told = {
         "rows": rows,
+        "intervals": METHOD if options.source is None else METHOD_OVER_SOURCES,
         "environment": environment(torch.device("cpu")),
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     text = json.dumps(told, indent=2) + "\n"

@@ -7,25 +7,29 @@
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
 # 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
 # ../shared/jhmdb or $JHMDB, at the same costs; actors, actors-generated: of these records' points what
-# stays of the actors. generated-low, jhmdb-low: 20 and 15 %, which take
+# stays of the actors. choices-generated: what the paper ablates. generated-low, jhmdb-low: 20 and 15 %, which take
 # earlier stages.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, jhmdb, jhmdb-low, amounts, choices, views, actors or actors-generated}"
+part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors or actors-generated}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
 # From the usual stages no selection comes below a quarter of the dense cost.
 early="blocks=0/1/2"
 low=("sta:$early" "random:$early" "sta:$early,fold=true" "random:$early,fold=true" tome run-length)
-low_jhmdb=("${low[@]}" tome:mode=drop "grid:$early" vid-tldr)
+low+=(tome:mode=drop "grid:$early" vid-tldr)
 down_to_30=(--at 0.9 0.75 0.6 0.5 0.4 0.3)
-# Clips are called CLASS/SOURCE_CLASS_TAGS: several come from one source, on all three lists.
+choices=(sta sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid}
+    sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4}
+    sta:blocks={0/2/4,2/5/9})
+# Clips are called CLASS/FILM_CLASS_TAGS: several come from one film, on all three lists.
+films='([^/]+)/(?P<source>.+)_\1_[a-z]+_[^/]*$'
 models=(--model benchmarks/models/jhmdb/split{1,2,3} --data "$jhmdb"/split{1,2,3} --protocol ssv2
-    --dtype bf16 --batch-size 16 --source '([^/]+)/(.+)_\1_[a-z]+_[^/]*$')
+    --dtype bf16 --batch-size 16 --source "$films")
 # Two clips of each video and no crops at the sides, which would be three times the work.
 splits=("${models[@]}" --crops 1)
 clips=runs/curves/clips-generated-1440
@@ -46,31 +50,36 @@ more=("${@:2}")
 case "$part" in
 generated)
     curves generated "${generated[@]}" --smaller benchmarks/models/demo_6_blocks "${down_to_30[@]}" \
-        --reducer "${methods[@]}" ;;
+        --against sta --reducer "${methods[@]}" ;;
 generated-low)
-    curves generated-low "${generated[@]}" --at 0.2 0.15 --reducer "${low[@]}" ;;
+    curves generated-low "${generated[@]}" --at 0.2 0.15 --against "sta:$early" \
+        --reducer "${low[@]}" ;;
 jhmdb)
-    smaller=(--smaller runs/jhmdb/split{1,2,3}/cheap/model)
-    if [[ ! -e runs/jhmdb/split3/cheap/model ]]; then
-        echo "curves.sh: without the models at 64 pixels, which benchmarks/jhmdb.sh train makes" >&2
-        smaller=()
-    fi
-    curves jhmdb "${splits[@]}" "${smaller[@]}" \
+    for split in 1 2 3; do
+        if [[ ! -e "runs/jhmdb/split$split/cheap/model" ]]; then
+            echo "curves.sh: the models at 64 pixels are not there; benchmarks/jhmdb.sh cheap makes them" >&2
+            exit 2
+        fi
+    done
+    curves jhmdb "${splits[@]}" --smaller runs/jhmdb/split{1,2,3}/cheap/model \
         "${down_to_30[@]}" --against sta --reducer "${methods[@]}" ;;
 jhmdb-low)
-    curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --reducer "${low_jhmdb[@]}" ;;
+    curves jhmdb-low "${splits[@]}" --at 0.2 0.15 --against "sta:$early" --reducer "${low[@]}" ;;
 amounts)
     # The costs of r = 16, 32, 48, 64, 80, 96.
     curves amounts "${splits[@]}" --no-alternatives --at 0.8464 0.6972 0.5645 0.4485 0.3491 0.2663 \
         --reducer sta ;;
 choices)
     # The cost of r = 64.
-    curves choices "${splits[@]}" --no-alternatives --at 0.4485 --against sta --reducer sta \
-        sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid} \
-        sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4} \
-        sta:blocks={0/2/4,2/5/9} ;;
+    curves choices "${splits[@]}" --no-alternatives --at 0.4485 --against sta --reducer "${choices[@]}" ;;
+choices-generated)
+    # Half, which an increasing schedule reaches as well.
+    curves choices-generated "${generated[@]}" --no-alternatives --at 0.5 0.3 --against sta \
+        --reducer "${choices[@]}" ;;
 actors)
-    for record in jhmdb jhmdb-low; do python3 benchmarks/actors.py "benchmarks/results/curves/$record" --every 8; done ;;
+    for record in jhmdb jhmdb-low; do
+        python3 benchmarks/actors.py "benchmarks/results/curves/$record" --every 8 --source "$films"
+    done ;;
 actors-generated)
     for record in generated generated-low; do
         python3 benchmarks/actors.py "benchmarks/results/curves/$record" --generated "$seed" --every 8
@@ -82,7 +91,7 @@ views)
             --at 0.4485 --reducer sta
     done ;;
 *)
-    echo "curves.sh: no part is called $part; choose generated, generated-low, jhmdb, jhmdb-low," \
-        "amounts, choices, views, actors or actors-generated" >&2
+    echo "curves.sh: no part is called $part; choose generated, generated-low," \
+        "choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors or actors-generated" >&2
     exit 2 ;;
 esac

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidprune import intervals
+from vidprune import sources
 from vidprune.intervals import (
     Interval,
     difference_interval,
@@ -60,7 +60,7 @@ def test_the_same_videos_have_the_same_interval_and_another_seed_another():
 def test_how_draws_are_cut_into_blocks_changes_nothing(monkeypatch, at_once):
     values = torch.from_numpy(np.random.default_rng(0).normal(size=33))
     whole = mean_interval(values)
-    monkeypatch.setattr(intervals, "_DRAWS_AT_ONCE", at_once)
+    monkeypatch.setattr(sources, "_AT_ONCE", at_once)
     assert mean_interval(values) == whole
 
 
@@ -74,7 +74,7 @@ def test_many_videos_are_drawn_in_blocks(monkeypatch):
     monkeypatch.setattr(torch, "randint", see)
     found = mean_interval(torch.arange(20_000) % 2, resamples=500)
     assert sum(rows for rows, _ in sizes) == 500
-    assert max(rows * videos for rows, videos in sizes) <= 2**21
+    assert max(rows * videos for rows, videos in sizes) <= 2**22
     # A binomial share of 20 000 has a standard error of 0.0035.
     assert bounds(found) == pytest.approx((0.5 - 0.00693, 0.5 + 0.00693), abs=0.001)
 

@@ -32,7 +32,6 @@ METHOD_OVER_SOURCES = (
 
 _TAIL = 0.025
 _Z = NormalDist().inv_cdf(1 - _TAIL)
-_DRAWS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +66,8 @@ def mean_interval(
     if len(values) == 1:
         return Interval(value=mean, low=None, high=None)
     tails = torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)
-    if sources is None:
-        means = _resampled_means(values, resamples, seed)
-    else:
-        means = resampled_means(values, sources, resamples, torch.Generator().manual_seed(seed))
+    each = torch.arange(len(values)) if sources is None else sources
+    means = resampled_means(values, each, resamples, torch.Generator().manual_seed(seed))
     low, high = means.quantile(tails).tolist()
     return Interval(value=mean, low=low, high=high)
 
@@ -133,14 +130,3 @@ def _widening(values: Tensor, sources: Tensor | None) -> float:
 def _renumbered(sources: Tensor) -> Tensor:
     """The same sources, numbered without gaps."""
     return sources.unique(return_inverse=True)[1]
-
-
-def _resampled_means(values: Tensor, resamples: int, seed: int) -> Tensor:
-    """The mean of each resample (R,); drawn in blocks, so that memory does not grow with them."""
-    generator = torch.Generator().manual_seed(seed)
-    videos = len(values)
-    rows = max(1, _DRAWS_AT_ONCE // videos)
-    blocks = [min(rows, resamples - start) for start in range(0, resamples, rows)]
-    return torch.cat(
-        [values[torch.randint(videos, (n, videos), generator=generator)].mean(1) for n in blocks]
-    )

@@ -21,7 +21,8 @@ _AT_ONCE = 2**22
 
 def sources_of(names: Sequence[str], pattern: str) -> Tensor:
     """The number of each name's source, (V,) int64: names belong together in which `pattern`, a
-    regular expression, finds the same. One in which it finds nothing is its own source.
+    regular expression, finds the same (its group `source`, or else all groups, or else all that it
+    matches). One in which it finds nothing is its own source.
 
     Raises ValueError for what is no regular expression.
     """
@@ -30,9 +31,15 @@ def sources_of(names: Sequence[str], pattern: str) -> Tensor:
     found = []
     for name in names:
         match = finder.search(name)
-        key = name if match is None else "\0".join(match.groups(default="") or (match[0],))
+        key = name if match is None else _found_by(match)
         found.append(numbers.setdefault(key, len(numbers)))
     return torch.tensor(found, dtype=torch.int64)
+
+
+def _found_by(match: re.Match[str]) -> str:
+    if "source" in match.re.groupindex:
+        return match["source"] or ""
+    return "\0".join(match.groups(default="") or (match[0],))
 
 
 def source_pattern(pattern: str) -> re.Pattern[str]:

@@ -82,7 +82,8 @@ class Point:
 class TradeOff:
     """Methods at matched costs on the same videos, the dense model first.
 
-    Videos are those of all `data` together, each with its own of the `checkpoints`. `out_of_reach`
+    Videos are those of all `data` together, each with its own of the `checkpoints`, whose weights
+    and configurations `digests` name. `out_of_reach`
     names costs that a method cannot come near, `elsewhere` settings that did not run on the
     hardware of `environment`, by the hardware that they ran on.
     """
@@ -103,6 +104,7 @@ class TradeOff:
     date: str
     intervals: str = METHOD
     elsewhere: dict[str, list[str]] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

@@ -1,5 +1,6 @@
 """Every method at the same costs, evaluated on labelled videos and paired with dense and random."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -83,6 +84,7 @@ def curves(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         intervals=METHOD if wish.source is None else METHOD_OVER_SOURCES,
         elsewhere=_elsewhere(trials, settings),
+        digests=tuple(trial.digest(settings[0]) for trial in trials),
     )
     write_atomically(output / RECORD, found.to_json())
     return found
@@ -104,6 +106,13 @@ def _check_alike(wish: Wish) -> None:
                     f"{checkpoint} and {models[0]} differ in arithmetic, classes or views: "
                     f"{found} and {known[models[0]]}; pool models of one kind"
                 )
+    for model, other in zip(wish.models, wish.smaller, strict=False):
+        classes = [configuration(each).num_labels for each in (model, other)]
+        if len(set(classes)) > 1:
+            raise ValueError(
+                f"smaller={other} tells {classes[1]} classes apart, and {model} beside it "
+                f"{classes[0]}; give a smaller model of the same classes"
+            )
 
 
 def _passes(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -177,6 +186,11 @@ class _Trial:
         """What its run reports."""
         return read_run(self.folder(setting)).report
 
+    def digest(self, setting: Setting) -> str:
+        """Of the model that its run was claimed with."""
+        run = json.loads((self.folder(setting) / "run.json").read_text(encoding="utf-8"))
+        return str(run["model"])
+
 
 def _elsewhere(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> dict[str, list[str]]:
     """What ran on other hardware than the dense model, by hardware: a run's report names it."""
@@ -218,13 +232,20 @@ class _Entry:
         gmacs = other.pooled.gmacs_per_video - self.pooled.gmacs_per_video
         return abs(gmacs) / dense.gmacs_per_video
 
+    def strayed(self, dense: _Pooled) -> float:
+        """How far its predictions are from the dense model's, in nats a video."""
+        return divergence(dense.probabilities, self.pooled.probabilities).mean().item()
+
 
 def _alike(entry: _Entry, others: Sequence[_Entry], dense: _Pooled) -> _Entry | None:
-    """The one of the others that costs nearest to it, of those that drop where it drops if any of
-    them costs about as much; None where none does."""
+    """The one of the others that it is compared with, None where none costs about as much: of
+    those that drop where it drops the nearest in cost, or else, of those that drop anywhere, the
+    one that stays nearest to the dense model's predictions."""
     near = [other for other in others if entry.apart(other, dense) <= NEAR]
     same = [other for other in near if other.setting.places == entry.setting.places]
-    return min(same or near, key=lambda other: entry.apart(other, dense), default=None)
+    if same:
+        return min(same, key=lambda other: entry.apart(other, dense))
+    return min(near, key=lambda other: other.strayed(dense), default=None)
 
 
 def _pooled(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> list[_Pooled]:

@@ -140,12 +140,15 @@ def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
 
 
 def _dense_settings(config: Any, share: float, dense: float, views: int) -> list[Setting]:
+    """Fewer or smaller frames as near as they come, at a cost of their own; fewer views only where
+    they cost that share, since they are few."""
     found = []
     if frames := matched_frames(config, share * dense):
         found.append(Setting(FRAMES, frames=frames))
     if size := matched_size(config, share * dense):
         found.append(Setting(SIZE, size=size))
-    if chosen := matched_views(views, share):
+    chosen = matched_views(views, share)
+    if chosen and abs(len(chosen) / views - share) <= NEAR:
         found.append(Setting(VIEWS, views=chosen))
     return found
 

@@ -83,8 +83,12 @@ def _scale(axes: "Axes", measure: Measure) -> None:
     else:
         axes.axhline(0, color=INK, linewidth=0.7, dashes=(4, 2))
         axes.set_yscale("symlog", linthresh=2, linscale=0.8)
-        sign = -1 if measure is _CHANGE else 1
-        axes.set_yticks([0, *(sign * value for value in (1, 2, 5, 10, 20, 50))])
+        losses, gains = (50, 20, 10, 5, 2, 1), (1, 2, 5, 10, 20, 50)
+        below = losses if measure is _CHANGE else ()
+        low, high = axes.get_ylim()
+        axes.set_yticks(
+            [value for value in (*(-v for v in below), 0, *gains) if low <= value <= high]
+        )
         axes.set_yticks([], minor=True)
         if measure is _disagreement:
             axes.set_ylim(bottom=-0.3)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from vidprune.intervals import METHOD_OVER_SOURCES
 from vidprune.report import Agreement, ComparedRun, Comparison, Prediction, Report
 from vidprune.reproduction import Reproduction
 from vidprune.terminal.words import INTERVALS, interval, intervals_by, near, per_cent, right, shown
@@ -68,13 +69,13 @@ def comparison_table(found: Comparison) -> Group:
     """Which runs they are, then each against the first; intervals stand on second lines."""
     left_out = f", {len(found.left_out)} unreadable left out" if found.left_out else ""
     table = Table(
-        *right("", "top-1", "change\n(McNemar p)", "same\nclass", "KL", "rank\ncorr."),
+        *right("", "top-1", "change\n(p)", "same\nclass", "KL", "rank\ncorr."),
         *right("GMACs of\na video"),
         box=SIMPLE,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         title=f"{found.num_videos} videos, {found.num_classes} classes{left_out}",
-        caption="Against the first run; change in points of top-1, McNemar's test exact, KL in "
+        caption=f"Against the first run; change in points of top-1, p {_test_of(found)}, KL in "
         f"nats, rank correlation over the classes. {intervals_by(found.intervals)}",
     )
     for number, run in enumerate(found.runs, start=1):
@@ -87,6 +88,11 @@ def comparison_table(found: Comparison) -> Group:
         )
         table.add_section()
     return Group(_runs_table(found.runs), "", table)
+
+
+def _test_of(found: Comparison) -> str:
+    by_sources = found.intervals == METHOD_OVER_SOURCES
+    return "by flipping the signs of sources" if by_sources else "by McNemar's exact test"
 
 
 def tradeoff_table(found: TradeOff) -> Group:
