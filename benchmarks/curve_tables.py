@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from records import RESULTS
 
-from vidprune.intervals import Interval
+from vidprune.intervals import METHOD, Interval
 from vidprune.report import hardware
 from vidprune.tradeoff import Point, TradeOff
 
@@ -17,6 +17,7 @@ Measure = Callable[[Point], Interval | None]
 # A point belongs to the column that it is nearest to.
 COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
 _NEAR = 0.02
+_DENSE = ("fewer", "smaller")
 # What r costs, of a model with J-HMDB's grid and width.
 AMOUNTS = {16: 0.8464, 32: 0.6972, 48: 0.5645, 64: 0.4485, 80: 0.3491, 96: 0.2663}
 # Clips of a video that were tried.
@@ -32,6 +33,26 @@ def curves(record: str, measure: Measure, form: str) -> str:
     found = curve_record(record)
     heads = {share: f"{share:.0%}" for share in COLUMNS}
     return "\n".join([*_grid(found.points[1:], measure, form, heads), "", _said(found), ""])
+
+
+def alternatives(record: str) -> str:
+    """Cheaper dense models, each at the cost that it has."""
+    found = curve_record(record)
+    lines = [
+        "| dense | dense cost | change of top-1 | same class, % | KL, nats |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for point in sorted(found.points[1:], key=lambda point: -point.share):
+        if point.method.startswith(_DENSE):
+            cells = (
+                f"{point.share:.1%}",
+                _cell(point.change_points, "+.1f"),
+                _cell(point.agreement, ".1f"),
+                _cell(point.kl_nats, ".3f"),
+            )
+            model = point.method == "smaller model"
+            lines.append(_line(point.method if model else point.setting, cells))
+    return "\n".join([*lines, "", _said(found), ""])
 
 
 def amounts(measure: Measure, form: str) -> str:
@@ -54,21 +75,23 @@ def actors(*names: str) -> str:
     said = (
         f"{found[0]['rows'][0]['videos']} videos, one view of each; "
         f"{hardware(found[0]['environment'])}, {found[0]['date'][:10]}: `{found[0]['command']}`, "
-        "and the same of the low costs. In brackets: 95 %, percentile bootstrap over videos."
+        f"and the same of the low costs. In brackets: {found[0].get('intervals', METHOD)}."
     )
     return "\n".join(
         [*_grid(points, lambda point: shares.get(point.setting), ".1f", heads), "", said, ""]
     )
 
 
-def choices() -> str:
+def choices(record: str, share: float) -> str:
     """What STA can be made of, at one cost, a row for each."""
-    found = curve_record("choices")
+    found = curve_record(record)
     lines = [
         "| | dense cost | change of top-1 | over random | over STA | KL, nats | KL over STA's |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for point in found.points[1:]:
+        if abs(point.share - share) > _NEAR:
+            continue
         cells = (
             f"{point.share:.1%}",
             _cell(point.change_points, "+.1f"),
@@ -77,7 +100,7 @@ def choices() -> str:
             _cell(point.kl_nats, ".3f"),
             _cell(point.against_kl_nats, "+.3f"),
         )
-        lines.append(_line(_shown(point.method), cells))
+        lines.append(_line(f"`{point.method}`", cells))
     return "\n".join([*lines, "", _said(found), ""])
 
 
@@ -99,15 +122,16 @@ def views() -> str:
 def _grid(
     points: Sequence[Point], measure: Measure, form: str, heads: Mapping[float, str]
 ) -> list[str]:
-    """Methods down, costs across, as far as there is anything; `heads` name the columns."""
-    methods = dict.fromkeys(point.method for point in points)
+    """Methods down, costs across, as far as there is anything; `heads` name the columns. Dense
+    models have costs of their own, and a table."""
+    methods = dict.fromkeys(p.method for p in points if not p.method.startswith(_DENSE))
     rows = {method: _cells(points, method, measure, form, tuple(heads)) for method in methods}
     rows = {method: cells for method, cells in rows.items() if any(cells)}
     filled = [any(column) for column in zip(*rows.values(), strict=True)]
     return [
         _line("", compress(heads.values(), filled)),
         f"|---|{'--:|' * sum(filled)}",
-        *(_line(_shown(method), compress(cells, filled)) for method, cells in rows.items()),
+        *(_line(f"`{method}`", compress(cells, filled)) for method, cells in rows.items()),
     ]
 
 
@@ -134,11 +158,6 @@ def _cell(value: Interval | None, form: str) -> str:
     if value.low is None or value.high is None:
         return f"{value.value:{form}}"
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
-
-
-def _shown(method: str) -> str:
-    dense = method.startswith(("fewer", "smaller"))
-    return f"dense, {method}" if dense else f"`{method}`"
 
 
 def _said(found: TradeOff) -> str:
@@ -194,6 +213,11 @@ TABLES = {
     },
     "curves-jhmdb-actors": partial(actors, "jhmdb", "jhmdb-low"),
     "curves-generated-actors": partial(actors, "generated", "generated-low"),
-    "curves-choices": choices,
+    "curves-choices": partial(choices, "choices", 0.4485),
+    "curves-choices-generated-50": partial(choices, "choices-generated", 0.5),
+    "curves-choices-generated-30": partial(choices, "choices-generated", 0.3),
+    "curves-generated-dense": partial(alternatives, "generated"),
+    "curves-jhmdb-dense": partial(alternatives, "jhmdb"),
+    "curves-jhmdb-low-dense": partial(alternatives, "jhmdb-low"),
     "curves-views": views,
 }

@@ -24,6 +24,12 @@ def test_names_belong_together_in_which_the_pattern_finds_the_same() -> None:
     assert sources_of(["a1", "a2", "b1"], "[a-z]").tolist() == [0, 0, 1]
 
 
+def test_a_group_called_source_is_all_that_counts() -> None:
+    names = ["run/Film_run_a.mp4", "walk/Film_walk_b.mp4", "walk/Other_walk_a.mp4"]
+    pattern = r"([^/]+)/(?P<source>.+)_\1_[a-z]+"
+    assert sources_of(names, pattern).tolist() == [0, 0, 1]
+
+
 def test_what_is_no_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match=r"source='\(' is no regular expression"):
         sources_of(["a"], "(")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import vidprune
+from vidprune.commands.evaluate import model_digest
 from vidprune.layout import TokenGrid
+from vidprune.prepare import ViewOptions, load_model
 from vidprune.video import read_list
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "jhmdb"
 MODELS = ROOT / "benchmarks" / "models" / "jhmdb"
 CLIPS = {1: 660, 2: 658, 3: 663}
 SPLITS = tuple(CLIPS)
+FILMS_OF_BOTH = {1: 24, 2: 22, 3: 25}
 # What the hand-made motion baseline of ../shared/jhmdb reaches over the three splits.
 BASELINE = 31.4
 # Only a source distribution holds this file, and no weights.
@@ -80,6 +83,9 @@ def test_no_test_clip_was_trained_on(split: int, shared) -> None:
     learned = {source(clip) for clips in trained_on(split).values() for clip in clips}
     assert len(tested) > 50
     assert tested & learned == set()
+    # The official lists part videos by class: of some films other actions were learned from.
+    films = {name.split("/")[1] for name in tested} & {name.split("/")[1] for name in learned}
+    assert len(films) == FILMS_OF_BOTH[split]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,17 @@ def test_curves_give_each_model_the_test_list_of_its_own_split(record: Path) -> 
     if "--smaller" in words:
         first = words.index("--smaller") + 1
         assert [re.search(r"split(\d)", name)[1] for name in words[first : first + 3]] == splits
+
+
+@weighty
+@pytest.mark.parametrize("split", SPLITS)
+def test_curves_are_of_the_models_that_are_kept(split: int) -> None:
+    options = ViewOptions(protocol="ssv2", crops=1)
+    model = load_model(str(MODELS / f"split{split}"), options=options, dtype="bf16")
+    digest = model_digest(vidprune.prune(model, None))
+    for record in ("jhmdb", "jhmdb-low", "amounts", "choices", "views-2"):
+        text = (ROOT / "benchmarks/results/curves" / record / "curves.json").read_text("utf-8")
+        assert json.loads(text)["digests"][split - 1] == digest
 
 
 def test_they_are_worth_pruning() -> None:

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from tiny_job import write_checkpoint
 from vidprune.cli import main
 from vidprune.commands import curves as module
 from vidprune.commands.compare import compare
@@ -14,6 +16,7 @@ from vidprune.commands.wishes import Setting, Wish, settings_of
 from vidprune.demo.clips import write_clips
 from vidprune.inference import classify_with_each
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
+from vidprune.prepare import ViewOptions
 from vidprune.reducers.spec import file_name
 from vidprune.tradeoff import TradeOff
 
@@ -234,19 +237,45 @@ def test_wrong_arguments_get_a_sentence(
     assert said in capsys.readouterr().err
 
 
-def entry(method: str, gmacs: float) -> Any:
+def test_a_smaller_model_of_other_classes_is_refused_before_anything_runs(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(tmp_path / "other")
+    words = ["curves", "--data", str(clips), "--model", "demo", "--reducer", "sta"]
+    words += ["--smaller", str(tmp_path / "other"), "--output", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "classes apart, and demo beside it 12" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "runs").exists()
+
+
+def test_fewer_views_stand_only_where_they_cost_what_is_asked() -> None:
+    def asked(*shares: float) -> list[Setting]:
+        options = ViewOptions(sampling="segment", segments=2)
+        wish = Wish(
+            models=("demo",), data=(Path("clips"),), methods=("sta",), shares=shares, views=options
+        )
+        return [each for each in settings_of(wish)[0] if each.views is not None]
+
+    assert len(asked(0.5)) == 1
+    assert asked(0.3) == []
+
+
+def entry(method: str, gmacs: float, likeliest: float = 0.5) -> Any:
     setting = Setting(method=method, reducer=f"{method}:r=1")
-    return module._Entry(setting, SimpleNamespace(gmacs_per_video=gmacs))
+    probabilities = torch.tensor([[likeliest, 1 - likeliest]])
+    pooled = SimpleNamespace(gmacs_per_video=gmacs, probabilities=probabilities)
+    return module._Entry(setting, pooled)
 
 
 def test_random_from_the_same_stages_is_what_a_method_is_compared_with() -> None:
-    """Though another costs nearer to it; and where there is none, the nearest."""
-    dense = SimpleNamespace(gmacs_per_video=100.0)
-    usual, early = entry("random", 20.0), entry("random:blocks=0/1/2", 21.0)
+    """Though another costs nearer to it; and where there is none, the better one."""
+    dense = SimpleNamespace(gmacs_per_video=100.0, probabilities=torch.tensor([[0.8, 0.2]]))
+    usual, early = entry("random", 20.0, 0.3), entry("random:blocks=0/1/2", 21.0, 0.7)
     alike = module._alike
     assert alike(entry("sta:blocks=0/1/2,fold=true", 20.1), [usual, early], dense) is early
-    assert alike(entry("sta:fold=true", 20.9), [usual, early], dense) is usual
-    assert alike(entry("sta:blocks=1/2/3", 20.1), [usual, early], dense) is usual
+    assert alike(entry("run-length", 20.1), [usual, early], dense) is early
+    assert alike(entry("run-length", 20.1), [usual], dense) is usual
+    assert alike(entry("sta:blocks=1/2/3", 20.1), [usual, early], dense) is early
     assert alike(entry("sta", 30.0), [usual, early], dense) is None
 
 

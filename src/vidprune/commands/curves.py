@@ -238,11 +238,12 @@ class _Entry:
 
 
 def _alike(entry: _Entry, others: Sequence[_Entry], dense: _Pooled) -> _Entry | None:
-    """The one of the others that it is compared with, None where none costs about as much: of
-    those that drop where it drops the nearest in cost, or else, of those that drop anywhere, the
-    one that stays nearest to the dense model's predictions."""
+    """The one of the others that it is compared with, None where none costs about as much: where it
+    is told where to drop, of those that drop there the nearest in cost; or else the one that stays
+    nearest to the dense model's predictions."""
     near = [other for other in others if entry.apart(other, dense) <= NEAR]
-    same = [other for other in near if other.setting.places == entry.setting.places]
+    places = entry.setting.places
+    same = [other for other in near if places and other.setting.places == places]
     if same:
         return min(same, key=lambda other: entry.apart(other, dense))
     return min(near, key=lambda other: other.strayed(dense), default=None)
