@@ -1,6 +1,7 @@
 """The command line: one sentence and the right exit status for whatever is wrong."""
 
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -286,6 +287,17 @@ def test_what_nobody_foresaw_is_a_failure_in_one_line(job, capsys, monkeypatch):
     assert call(job, "predict") == 1
     said = capsys.readouterr().err
     assert said == "vidprune: RuntimeError: something over lines (see --debug)\n"
+
+
+def test_a_full_disk_is_named_with_a_way_out(job, capsys, monkeypatch):
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/views.jsonl")
+
+    monkeypatch.setattr("vidprune.prepare.load", full)
+    assert call(job, "predict") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("vidprune: runs/views.jsonl: the disk is full")
+    assert said.endswith("goes on from what is there\n")
 
 
 def test_debug_shows_where_it_came_from(job):

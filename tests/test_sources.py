@@ -30,6 +30,14 @@ def test_a_group_called_source_is_all_that_counts() -> None:
     assert sources_of(names, pattern).tolist() == [0, 0, 1]
 
 
+def test_a_pattern_must_find_something_and_part_something() -> None:
+    with pytest.raises(ValueError, match="finds nothing in any of the 2 videos' names"):
+        sources_of(["a.mp4", "b.mp4"], "zzz")
+    with pytest.raises(ValueError, match="makes one source of all 2 videos"):
+        sources_of(["a.mp4", "b.mp4"], "")
+    assert sources_of(["a.mp4"], "a").tolist() == [0]
+
+
 def test_what_is_no_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match=r"source='\(' is no regular expression"):
         sources_of(["a"], "(")

@@ -294,6 +294,12 @@ class _Videos(Dataset[tuple[Request, Tensor | str]]):
             return request, error.reason
 
 
+def check_workers(workers: int | None) -> None:
+    """Raise ValueError for fewer than none."""
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
+
+
 def read_requests(
     requests: Sequence[Request], protocol: Protocol, workers: int | None
 ) -> Iterable[tuple[Request, Tensor | str]]:
@@ -301,7 +307,6 @@ def read_requests(
 
     In the order of `requests`, decoded in `workers` processes (0: in this one; None: one per core).
     """
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers={workers} must be 0 (decode in this process) or more")
+    check_workers(workers)
     workers = min(usable_cores() if workers is None else workers, len(requests))
     return DataLoader(_Videos(requests, protocol), batch_size=None, num_workers=workers)

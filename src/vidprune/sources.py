@@ -24,15 +24,26 @@ def sources_of(names: Sequence[str], pattern: str) -> Tensor:
     regular expression, finds the same (its group `source`, or else all groups, or else all that it
     matches). One in which it finds nothing is its own source.
 
-    Raises ValueError for what is no regular expression.
+    Raises ValueError for what is no regular expression, what finds nothing in any of several
+    names, and what makes one source of all of them, whose spread nobody knows.
     """
     finder = source_pattern(pattern)
+    if len(names) > 1 and not any(map(finder.search, names)):
+        raise ValueError(
+            f"source={pattern!r} finds nothing in any of the {len(names)} videos' names, such as "
+            f"{names[0]!r}; give a pattern that does, or leave it out"
+        )
     numbers: dict[str, int] = {}
     found = []
     for name in names:
         match = finder.search(name)
         key = name if match is None else _found_by(match)
         found.append(numbers.setdefault(key, len(numbers)))
+    if len(names) > 1 and len(numbers) == 1:
+        raise ValueError(
+            f"source={pattern!r} makes one source of all {len(names)} videos, such as "
+            f"{names[0]!r}, and of one nobody knows the spread; give a pattern that parts them"
+        )
     return torch.tensor(found, dtype=torch.int64)
 
 

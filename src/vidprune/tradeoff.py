@@ -85,7 +85,8 @@ class TradeOff:
     Videos are those of all `data` together, each with its own of the `checkpoints`, whose weights
     and configurations `digests` name. `out_of_reach`
     names costs that a method cannot come near, `elsewhere` settings that did not run on the
-    hardware of `environment`, by the hardware that they ran on.
+    hardware of `environment`, by the hardware that they ran on, `not_finite` how many videos count
+    as misses because their logits are no numbers, by setting.
     """
 
     points: tuple[Point, ...]
@@ -103,6 +104,7 @@ class TradeOff:
     command: str
     date: str
     intervals: str = METHOD
+    not_finite: dict[str, int] = field(default_factory=dict)
     elsewhere: dict[str, list[str]] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
 

@@ -32,6 +32,19 @@ def test_every_family_is_tried() -> None:
     assert CONFIGS.keys() == FAMILIES.keys()
 
 
+@pytest.mark.parametrize("name", ["nothere.pth", "owner/nothere.safetensors", "nothere.PT"])
+def test_the_hub_is_not_asked_for_what_is_the_name_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def asked(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("vidprune.backbones.hub.cached_file", asked)
+    for reads in (load, configuration):
+        with pytest.raises(FileNotFoundError, match=f"{name} does not exist"):
+            reads(name)
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("head", [True, False])
 def test_a_folder_gives_the_model_that_was_saved(tmp_path: Path, family: str, head: bool) -> None:

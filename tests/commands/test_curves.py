@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tiny_job import write_checkpoint
+from vidprune import load
 from vidprune.cli import main
 from vidprune.commands import curves as module
 from vidprune.commands.compare import compare
@@ -220,6 +221,12 @@ def test_a_cost_out_of_reach_is_named_and_other_stages_reach_it() -> None:
     [
         (("--at", "1.5"), "at=1.5 must be a part of the dense cost"),
         (("--reducer", "none"), "leave none out"),
+        (("--reducer", "sta:r=16"), "reducer 'sta:r=16' says how many tokens go"),
+        (("--reducer", "run-length:threshold=0.1"), "leave threshold out"),
+        (("--smaller", "demo"), "smaller=demo takes 2.04 GMACs a view and demo 2.04"),
+        (("--source", "nowhere"), "source='nowhere' finds nothing in any of the 24 videos' names"),
+        (("--source", "mp4"), "makes one source of all 24 videos"),
+        (("--workers", "-1"), "workers=-1 must be 0"),
         (("--reducer", "stb"), "reducer 'stb' is not known"),
         (("--model", "demo", "demo"), "2 models and 1 data are given"),
         (("--smaller", "a", "b"), "2 smaller models stand beside 1 models"),
@@ -246,6 +253,36 @@ def test_a_smaller_model_of_other_classes_is_refused_before_anything_runs(
     assert main(words) == 2
     assert "classes apart, and demo beside it 12" in capsys.readouterr().err
     assert not (tmp_path / "run" / "runs").exists()
+
+
+def test_every_list_is_read_before_any_model_runs(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("a.mp4 99\n")
+    words = ["curves", "--model", "demo", "demo", "--data", str(clips), str(wrong)]
+    assert main([*words, "--reducer", "sta", "--output", str(tmp_path / "run")]) == 2
+    assert "label 99 of a.mp4 is outside the head's 12 classes" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "runs").exists()
+
+
+def test_the_same_model_on_the_same_videos_counts_once(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model demo with data .* is given twice"):
+        Wish(models=("demo", "demo"), data=(clips, clips), methods=("sta",))
+
+
+def test_logits_that_are_no_numbers_are_told(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load("demo")
+    torch.nn.init.constant_(model.classifier.bias, torch.nan)
+    model.save_pretrained(tmp_path / "broken")
+    words = ["curves", "--data", str(clips), "--model", str(tmp_path / "broken"), "--reducer"]
+    words += ["sta", "--at", "0.5", "--no-alternatives", "--output", str(tmp_path / "run")]
+    assert main([*words, "--workers", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "24 videos count as misses with none because their logits are not finite" in said
+    assert "24 videos count as misses with sta:r=21" in said
 
 
 def test_fewer_views_stand_only_where_they_cost_what_is_asked() -> None:

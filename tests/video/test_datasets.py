@@ -106,6 +106,11 @@ def test_a_list_in_another_encoding_is_an_error(tmp_path):
         read_list(list_file(tmp_path, b"a\xe9.mp4 1\n"))
 
 
+def test_a_video_is_no_list(tmp_path):
+    with pytest.raises(ValueError, match=r"clip\.mp4 is a video, and labelled"):
+        read_list(tmp_path / "clip.mp4")
+
+
 def test_a_real_list(shared):
     samples = read_list(shared("jhmdb/split1/test.csv"))
     assert len(samples) == 268

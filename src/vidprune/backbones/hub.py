@@ -18,6 +18,8 @@ from vidprune.backbones.registry import has_head, says_encoder
 from vidprune.backbones.resizing import is_learned, resized, stretch
 from vidprune.backbones.videomae_v2_hub import WEIGHTS, is_videomae_v2, to_videomae
 
+# What ends so was meant to be here: the hub has repositories.
+_CHECKPOINT_FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pyth")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -83,7 +85,8 @@ def _record(source: str, revision: str | None) -> dict[str, Any]:
             f"{source} is a folder with no config.json in it; give a checkpoint's folder, or an "
             "original checkpoint file with arch or config"
         )
-    if not Path(source).is_dir() and not _HUB_ID.fullmatch(source):
+    is_file_name = source.lower().endswith(_CHECKPOINT_FILES)
+    if not Path(source).is_dir() and (is_file_name or not _HUB_ID.fullmatch(source)):
         raise FileNotFoundError(
             f"{source} does not exist; give a checkpoint file, a folder with a config.json, a "
             f"Hugging Face id (owner/name), demo, or one of {', '.join(ARCHITECTURES)}"

@@ -128,6 +128,11 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         open_console().print(tradeoff_table(found))
     name_unreadable(found.unreadable)
+    for setting, count in found.not_finite.items():
+        print(
+            f"{count} videos count as misses with {setting} because their logits are not finite",
+            file=sys.stderr,
+        )
     return FAILURE if found.unreadable else 0
 
 

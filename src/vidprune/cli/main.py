@@ -1,6 +1,7 @@
 """From the words of a command to a verb, and from whatever goes wrong to a sentence."""
 
 import argparse
+import errno
 import os
 import shlex
 import sys
@@ -44,6 +45,7 @@ VERBS = {
     "demo": demo,
 }
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Errors about the arguments themselves; whatever else goes wrong is a failure.
 _ARGUMENT_ERRORS = (
     ValueError,
@@ -84,6 +86,12 @@ def _fail(message: str, status: int, debug: bool) -> int:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}the disk is full ({error.strerror}); free some of it and give the same "
+            "command again, which goes on from what is there"
+        )
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     lines = str(error).strip().splitlines() or [""]
@@ -100,6 +108,7 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 

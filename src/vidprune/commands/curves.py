@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vidprune.backbones.checkpoints import configuration
 from vidprune.commands.compare import Run, change_of, read_run
-from vidprune.commands.evaluate import evaluate_each
+from vidprune.commands.evaluate import check_labels, evaluate_each
 from vidprune.commands.wishes import NEAR, Setting, Wish, settings_of
-from vidprune.inference import Classifier
+from vidprune.inference import Classifier, check_workers
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, mean_interval, share_interval
 from vidprune.macs import costs
 from vidprune.metrics import Nearness, divergence, nearness, top_class
@@ -53,6 +53,8 @@ def curves(
     are pooled differ, and where no video could be read.
     """
     _check_alike(wish)
+    _check_smaller(wish)
+    _check_data(wish, workers)
     settings, out_of_reach = settings_of(wish)
     trials = [
         _Trial(wish, number, output, batch_size, device, workers, command, restart)
@@ -83,6 +85,7 @@ def curves(
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         intervals=METHOD if wish.source is None else METHOD_OVER_SOURCES,
+        not_finite=_not_finite(trials, settings),
         elsewhere=_elsewhere(trials, settings),
         digests=tuple(trial.digest(settings[0]) for trial in trials),
     )
@@ -106,13 +109,40 @@ def _check_alike(wish: Wish) -> None:
                     f"{checkpoint} and {models[0]} differ in arithmetic, classes or views: "
                     f"{found} and {known[models[0]]}; pool models of one kind"
                 )
+
+
+def _check_smaller(wish: Wish) -> None:
+    """They must tell the same classes apart, for less."""
     for model, other in zip(wish.models, wish.smaller, strict=False):
-        classes = [configuration(each).num_labels for each in (model, other)]
+        configs = [
+            configuration(each, frames=wish.views.frames, size=wish.views.size)
+            for each in (model, other)
+        ]
+        taken = [costs(config, NONE).gmacs_per_view for config in configs]
+        if taken[1] >= taken[0]:
+            raise ValueError(
+                f"smaller={other} takes {taken[1]:.2f} GMACs a view and {model} {taken[0]:.2f}; "
+                "give a cheaper model"
+            )
+        classes = [config.num_labels for config in configs]
         if len(set(classes)) > 1:
             raise ValueError(
                 f"smaller={other} tells {classes[1]} classes apart, and {model} beside it "
                 f"{classes[0]}; give a smaller model of the same classes"
             )
+
+
+def _check_data(wish: Wish, workers: int | None) -> None:
+    """All lists and labels, before the first hour goes into one of them."""
+    check_workers(workers)
+    names: list[str] = []
+    for checkpoint, data in zip(wish.models, wish.data, strict=True):
+        model = load_model(checkpoint, options=wish.views, labels=wish.labels)
+        samples = read_dataset(data, classes=class_names_of(model))
+        check_labels(samples, model.config.num_labels)
+        names += [sample.name for sample in samples]
+    if wish.source is not None:
+        sources_of(names, wish.source)
 
 
 def _passes(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -190,6 +220,18 @@ class _Trial:
         """Of the model that its run was claimed with."""
         run = json.loads((self.folder(setting) / "run.json").read_text(encoding="utf-8"))
         return str(run["model"])
+
+
+def _not_finite(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> dict[str, int]:
+    """Of each setting how many videos have logits that are no numbers, where any has."""
+    found = {
+        setting.said(trials[0].wish): sum(
+            len(trial.report(setting)["not_finite"]) for trial in trials
+        )
+        for setting in settings
+        if setting.views is None
+    }
+    return {said: count for said, count in found.items() if count}
 
 
 def _elsewhere(trials: Sequence["_Trial"], settings: Sequence[Setting]) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ from vidprune.inference import (
     Unreadable,
     ViewLogits,
     check_alike,
+    check_workers,
     classify_with_each,
     default_workers,
 )
@@ -117,6 +118,7 @@ def evaluate_each(
     Raises ValueError where the classifiers do not share one protocol and one batch size.
     """
     process = process or Process()
+    check_workers(workers)
     if parquet and find_spec("pyarrow") is None:
         raise ValueError("parquet needs pyarrow; install vidprune[parquet], or do without it")
     check_alike(list(classifiers.values()))

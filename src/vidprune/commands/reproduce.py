@@ -170,13 +170,15 @@ def _by_checkpoint(cells: Sequence[Cell]) -> Iterator[tuple[str, list[Cell]]]:
 def _check(wanted: Wanted, needs: str, cells: Sequence[Cell]) -> str | None:
     """Refuse what cannot be evaluated; why it is not the published model, or None."""
     model = _model(wanted, cells[0])
+    unlike = _unlike(model.config, cells[0].arch)
     try:
         for cell in cells:
             prune(model, cell.reducer)
     except ValueError as error:
-        raise ValueError(f"{needs} cannot take {cell.reducer}: {error}") from error
+        reason = f"{unlike} (so {error})" if unlike else str(error)
+        raise ValueError(f"{needs} cannot take {cell.reducer}: {reason}") from error
     check_labels(_samples(wanted, cells[0], model), model.config.num_labels)
-    return _unlike(model.config, cells[0].arch)
+    return unlike
 
 
 def _unlike(config: PreTrainedConfig, arch: str) -> str | None:

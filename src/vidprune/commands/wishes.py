@@ -23,6 +23,8 @@ RANDOM = "random"
 NEAR = 0.02
 # Options of a reducer that say where it drops tokens, and how much at each place.
 _WHERE = ("blocks", "stages", "schedule")
+# And those that say how many.
+_HOW_MANY = ("r", "threshold")
 FRAMES, SIZE, VIEWS, MODEL = "fewer frames", "smaller frames", "fewer views", "smaller model"
 
 
@@ -61,14 +63,28 @@ class Wish:
                 f"{len(self.smaller)} smaller models stand beside {len(self.models)} models; give "
                 "one for each, in the same order"
             )
+        pairs = list(zip(self.models, self.data, strict=True))
+        for model, data in pairs:
+            if pairs.count((model, data)) > 1:
+                raise ValueError(
+                    f"model {model} with data {data} is given twice, which would count its videos "
+                    "twice; give each once"
+                )
         if self.source is not None:
             source_pattern(self.source)
         for share in self.shares:
             if not 0 < share < 1:
                 raise ValueError(f"at={share} must be a part of the dense cost, above 0, below 1")
         for method in self.all_methods:
-            if method.partition(":")[0] == NONE:
+            kind, _, options = method.partition(":")
+            if kind == NONE:
                 raise ValueError("the dense model is compared in any case; leave none out")
+            for option in (each.partition("=")[0] for each in options.split(",")):
+                if option in _HOW_MANY:
+                    raise ValueError(
+                        f"reducer {method!r} says how many tokens go, which is found for every "
+                        f"cost; leave {option} out"
+                    )
 
     @property
     def all_methods(self) -> tuple[str, ...]:
@@ -129,7 +145,7 @@ def settings_of(wish: Wish) -> tuple[list[Setting], tuple[str, ...]]:
             reducer = matched_reducer(config, method, share * dense)
             reached = costs(config, reducer).gmacs_per_view / dense
             if abs(reached - share) > NEAR:
-                missing.append(f"{method} at {share:.0%} (the nearest is {reached:.1%})")
+                missing.append(f"{method} at {100 * share:g}% (the nearest is {reached:.1%})")
             else:
                 found.append(Setting(method, reducer=reducer))
         if wish.alternatives:

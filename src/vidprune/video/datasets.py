@@ -55,6 +55,11 @@ def read_list(list_path: str | os.PathLike[str]) -> tuple[Sample, ...]:
     labels, where nothing is listed, or where the file is not UTF-8.
     """
     list_path = Path(list_path)
+    if list_path.suffix.lower() in VIDEO_SUFFIXES:
+        raise ValueError(
+            f"{list_path} is a video, and labelled videos are asked for; give a list of `path "
+            "label` lines or a folder of class folders"
+        )
     samples: dict[str, tuple[int, Sample]] = {}
     for number, line in enumerate(_lines(list_path), start=1):
         line = line.strip()
