@@ -20,6 +20,8 @@ large=(--size 112 --places 49 --epochs 6 --learning-rate 5e-4)
 
 # guided SPLIT FROM TO OPTION...: every token told how it moves, most of them hidden.
 guided() {
+    # Called again, it would write into a log that is done.
+    if [[ -e "$3/model/config.json" ]]; then return; fi
     python3 recipes/flow_guided/train.py --data "$jhmdb/split$1/train.csv" --model "$2" \
         --output "$3" --labels "$jhmdb/labels.txt" --bf16 --compile --save-every 3 "${@:4}"
 }
