@@ -3,8 +3,8 @@
     python benchmarks/corpus.py rates --output build/corpus
     python benchmarks/corpus.py memory --clips 10000 --output build/corpus
 
-`rates`: the same clips by the plain loop and by Ray with one, two and four decoders beside one or two
-models, one after the other; seconds are from start to end and, of the last half of the clips, from
+`rates`: the same clips by the plain loop and by Ray with one, two and four decoders beside one
+model, one after the other; seconds are from start to end and, of the last half of the clips, from
 clip to clip, which leaves out what starts once. `memory`: of each way all processes' memory, shared
 pages counted once, every two seconds over many clips. Both write a record into the output folder.
 """

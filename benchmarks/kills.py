@@ -2,8 +2,9 @@
 
     python benchmarks/kills.py --kills 200 --output build/kills
     python benchmarks/kills.py --kills 20 --engine alone --clips 40
+    python benchmarks/kills.py --kills 2 --videos ../shared/jhmdb/clips ../shared/clips
 
-writes `kills.json` into the output folder: how often what was killed, and whether the table that is
+writes `kills.json` into the output folder after every job: how often what was killed, and whether the table that is
 there in the end equals, row for row, that of a run that nobody disturbed. What is killed, at random
 moments, by SIGKILL: the command alone (`driver`), the command with all of its processes, as where a
 machine goes (`machine`), and, under Ray, one of its processes, which Ray starts again (`worker`).
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,18 +36,20 @@ from vidprune.environment import environment
 _HANGS = 600.0
 
 
-def corpus(folder: Path, clips: int) -> Path:
+def corpus(folder: Path, clips: int) -> list[Path]:
     """Generated clips, a few of which cannot be read."""
     if not (folder / "test.csv").exists():
         write_clips(folder, per_class=-(-clips // 12), seed=900_000_000)
         for number in range(3):
             (folder / f"broken-{number}.mp4").write_text("no video")
-    return folder
+    return [folder]
 
 
-def started(clips: Path, output: Path, engine: str, shard_size: int) -> subprocess.Popen[bytes]:
+def started(
+    clips: list[Path], output: Path, engine: str, shard_size: int
+) -> subprocess.Popen[bytes]:
     """The command, in a session of its own."""
-    words = ["predict", str(clips), "--model", "demo", "--reducer", "sta:r=2", "--output"]
+    words = ["predict", *map(str, clips), "--model", "demo", "--reducer", "sta:r=2", "--output"]
     words += [str(output), "--shard-size", str(shard_size)]
     words += ["--ray"] if engine == "ray" else ["--workers", "0"]
     return subprocess.Popen(
@@ -96,7 +100,9 @@ def shards(output: Path) -> int:
     return len(list(output.glob("part-*.parquet")))
 
 
-def disturbed(clips: Path, output: Path, options: argparse.Namespace, most: int) -> Counter[str]:
+def disturbed(
+    clips: list[Path], output: Path, options: argparse.Namespace, most: int, status: int
+) -> Counter[str]:
     """One job from its beginning to its end, with kills on the way."""
     chance = random.Random(f"{options.seed} {output.name}")
     kinds = ("driver", "machine") if options.engine == "alone" else ("worker", "driver", "machine")
@@ -118,7 +124,7 @@ def disturbed(clips: Path, output: Path, options: argparse.Namespace, most: int)
             wanted, since = shards(output) + 1, time.monotonic()
             if what != "worker":
                 command = started(clips, output, options.engine, options.shard_size)
-    if command.returncode != 1:
+    if command.returncode != status:
         raise RuntimeError(f"{output}: the command ended with status {command.returncode}")
     return kills
 
@@ -136,32 +142,35 @@ def main() -> None:
     parser.add_argument("--shard-size", type=int, default=8)
     parser.add_argument("--pause", type=float, default=2.0, help="seconds at most before a kill")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--videos", type=Path, nargs="+", help="instead of generated clips")
     parser.add_argument("--output", type=Path, default=Path("build/kills"))
     options = parser.parse_args()
-    clips = corpus(options.output / "clips", options.clips)
-    if started(clips, options.output / "whole", options.engine, options.shard_size).wait() != 1:
-        parser.exit(1, "the undisturbed run did not end with its three errors\n")
+    clips = options.videos or corpus(options.output / "clips", options.clips)
+    status = started(clips, options.output / "whole", options.engine, options.shard_size).wait()
+    if status not in ((0, 1) if options.videos else (1,)):
+        parser.exit(1, f"the undisturbed run ended with status {status}\n")
     wanted = table(options.output / "whole")
     total: Counter[str] = Counter()
     jobs = equal = 0
     while total.total() < options.kills:
         output = options.output / f"job-{options.engine}-{options.seed}-{jobs:03d}"
-        total += disturbed(clips, output, options, options.kills - total.total())
+        total += disturbed(clips, output, options, options.kills - total.total(), status)
         jobs += 1
         equal += table(output) == wanted
         print(f"{total.total()} kills, {equal} of {jobs} jobs equal", flush=True)
-    record = {
-        "engine": options.engine,
-        "videos": len(wanted),
-        "kills": dict(total),
-        "jobs": jobs,
-        "equal_to_the_undisturbed": equal,
-        "environment": environment(torch.device("cpu")),
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    path = options.output / "kills.json"
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        record = {
+            "engine": options.engine,
+            "videos": len(wanted),
+            "errors": sum(row["error"] is not None for row in wanted),
+            "kills": dict(total),
+            "jobs": jobs,
+            "equal_to_the_undisturbed": equal,
+            "environment": environment(torch.device("cpu")),
+            "command": shlex.join(["python", *sys.argv]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        path = options.output / "kills.json"
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     sys.exit(equal != jobs)
 
 
