@@ -2,11 +2,14 @@
 
     python benchmarks/corpus.py rates --output build/corpus
     python benchmarks/corpus.py memory --clips 10000 --output build/corpus
+    python benchmarks/corpus.py decode --videos ../shared/clips/k400_*.mp4 --output build/corpus
 
 `rates`: the same clips by the plain loop and by Ray with one, two and four decoders beside one
 model, one after the other; seconds are from start to end and, of the last half of the clips, from
 clip to clip, which leaves out what starts once. `memory`: of each way all processes' memory, shared
-pages counted once, every two seconds over many clips. Both write a record into the output folder.
+pages counted once, every two seconds over many clips. `decode`: what reading one video takes of one
+core, for one view of it and for fifteen, and how large a file is, of the files below `--videos`;
+and what a list of a million names takes. All write a record into the output folder.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,10 @@ from typing import Any
 import psutil
 import torch
 
+from vidprune.corpus.items import read_corpus
 from vidprune.demo.clips import CLASSES, write_clips
 from vidprune.environment import environment
+from vidprune.video import PROTOCOLS, read_views
 
 WAYS: dict[str, tuple[str, ...]] = {
     "plain loop, decoded in between": ("--workers", "0"),
@@ -37,6 +43,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 }
 LONG = ("plain loop, decoded in between", "Ray, 1 decoder, 1 model")
 _EVERY_SECONDS = 2.0
+_READINGS, _NAMES = 10, 1_000_000
 
 
 def corpus(folder: Path, clips: int) -> Path:
@@ -128,15 +135,55 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     return {"videos": videos, "columns": ["seconds", "videos", "mib"], "ways": found}
 
 
+def decode(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds are of the processor, which hold on a busy machine, too."""
+    found: dict[str, Any] = {}
+    for name, protocol in {
+        "one view": replace(PROTOCOLS["k400"], segments=1, crops=1),
+        "15 views": PROTOCOLS["k400"],
+    }.items():
+        for path in options.videos:
+            read_views(path, protocol)
+        begun = time.process_time()
+        for _ in range(_READINGS):
+            for path in options.videos:
+                read_views(path, protocol)
+        took = (time.process_time() - begun) / (_READINGS * len(options.videos))
+        found[name] = {"core_seconds_per_video": took, "protocol": asdict(protocol)}
+        print(name, took, flush=True)
+    found_names = _listed(options.output)
+    sizes = [path.stat().st_size for path in options.videos]
+    return {
+        "videos": len(sizes),
+        "mean_bytes": sum(sizes) / len(sizes),
+        "ways": found,
+        "listing": found_names,
+    }
+
+
+def _listed(folder: Path) -> dict[str, float]:
+    """What a list of a million names takes."""
+    path = folder / "names.txt"
+    with path.open("w", encoding="utf-8") as names:
+        names.writelines(f"/videos/{n // 1000:05d}/clip-{n:09d}.mp4\n" for n in range(_NAMES))
+    before, begun = psutil.Process().memory_info().rss, time.process_time()
+    items = read_corpus([str(path)])
+    took = time.process_time() - begun
+    mib = (psutil.Process().memory_info().rss - before) / 2**20
+    return {"names": len(items), "core_seconds": took, "mib": mib}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=("rates", "memory"))
+    parser.add_argument("part", choices=("rates", "memory", "decode"))
+    parser.add_argument("--videos", type=Path, nargs="+", help="of decode")
     parser.add_argument("--clips", type=int, default=960)
     parser.add_argument("--shard-size", type=int, default=32)
     parser.add_argument("--output", type=Path, default=Path("build/corpus"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    record = (rates if options.part == "rates" else memory)(options) | {
+    parts = {"rates": rates, "memory": memory, "decode": decode}
+    record = parts[options.part](options) | {
         "environment": environment(torch.device("cpu")),
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

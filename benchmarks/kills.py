@@ -7,8 +7,8 @@
 writes `kills.json` into the output folder after every job: how often what was killed, and whether
 the table that is there in the end equals, row for row, that of a run that nobody disturbed. What is
 killed, at random moments, by SIGKILL: the command alone (`driver`), the command with all of its
-processes, as where a machine goes (`machine`), and, under Ray, one of its processes, which Ray starts
-again (`worker`). After a driver or a machine the same command is started again.
+processes, as where a machine goes (`machine`), and, under Ray, one of its processes, which Ray
+starts again (`worker`). After a driver or a machine the same command is started again.
 """
 
 import argparse

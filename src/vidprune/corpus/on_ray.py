@@ -27,8 +27,9 @@ from vidprune.video.guarded import GuardedReader, Limits
 
 __all__ = ["OnRay"]
 
-# Videos that one task decodes, one after the other, and bytes of pixels that a model takes at once.
-_VIDEOS_OF_A_TASK = 8
+# Videos that one task decodes, one after the other (more of a large corpus, since Ray keeps account
+# of every task), and bytes of pixels that a model takes at once.
+_VIDEOS_OF_A_TASK, _MOST_TASKS = 8, 20_000
 _BYTES_AT_ONCE = 2**29
 _MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
 
@@ -86,7 +87,7 @@ class OnRay:
         named = ray.data.from_items(
             # Addresses need not be text, which columns of strings have to be.
             [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)],
-            override_num_blocks=-(-len(items) // _VIDEOS_OF_A_TASK),
+            override_num_blocks=min(-(-len(items) // _VIDEOS_OF_A_TASK), _MOST_TASKS),
         )
         pixels = named.map(
             _Decoder,
