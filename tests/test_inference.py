@@ -1,8 +1,11 @@
 """Videos -> logits: in order, whatever breaks in between, and the same however a job is cut."""
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -27,6 +30,7 @@ from vidprune.inference import (
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
 from vidprune.video import Normalisation, read_views
+from vidprune.video.guarded import GuardedReader
 
 NAMES = [f"{number:02d}.mp4" for number in range(5)]
 
@@ -179,10 +183,31 @@ def test_a_compiled_model_is_one_graph_of_one_shape(folder, monkeypatch):
     assert len(shapes) == 3
 
 
+def test_a_video_that_brings_its_decoder_down_costs_nothing_else(folder, monkeypatch):
+    read = GuardedReader.read
+
+    def read_badly(reader: GuardedReader, path: Path) -> torch.Tensor:
+        if path.name == "00.mp4":
+            dying = reader._running().pid
+            os.kill(dying, signal.SIGSTOP)
+            again = (signal.SIGSEGV, signal.SIGCONT)
+            Timer(0.3, lambda: [os.kill(dying, each) for each in again]).start()
+        return read(reader, path)
+
+    wanted = list(classifier(folder).classify(requests(folder), workers=0))
+    monkeypatch.setattr(GuardedReader, "read", read_badly)
+    found = list(classifier(folder).classify(requests(folder), workers=1))
+    assert found[0] == Unreadable("00.mp4", "the process that decoded it was ended by SIGSEGV")
+    rest = [each for each in wanted if each.name != "00.mp4"]
+    assert [each.name for each in found[1:]] == [each.name for each in rest]
+    for ours, theirs in zip(found[1:], rest, strict=True):
+        assert isinstance(ours, Unreadable) or torch.equal(ours.logits, theirs.logits)
+
+
 def test_who_decodes_where_nobody_says():
     """See docs/speed.md: beside threads of a model on few cores decoding takes longer."""
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    assert [default_workers(cpu, cores) for cores in (1, 2, 4, 8, 64)] == [0, 0, 0, 8, 64]
+    assert [default_workers(cpu, cores) for cores in (1, 2, 4, 8, 64, 208)] == [0, 0, 0, 8, 64, 64]
     assert [default_workers(gpu, cores) for cores in (1, 4, 16)] == [1, 4, 16]
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import has_head, known_class
@@ -24,6 +24,7 @@ from vidprune.video import (
     read_views,
     sent,
 )
+from vidprune.video.ahead import in_order
 
 
 @dataclass(frozen=True)
@@ -213,14 +214,14 @@ def _batch(clips: Sequence[Tensor], device: torch.device) -> Tensor:
 
 
 # The models' threads wait for each other, and each for whoever takes its core.
-_FEW_CORES = 4
+_FEW_CORES, _MOST_DECODERS = 4, 64
 
 
 def default_workers(device: torch.device, cores: int) -> int:
-    """How many processes decode beside a model on `device`, where nobody says: one per core; none
-    where the model itself computes on so few cores that decoding beside it takes longer than
-    decoding in between (`docs/speed.md`)."""
-    return 0 if device.type == "cpu" and cores <= _FEW_CORES else cores
+    """How many processes decode beside a model on `device`, where nobody says: one per core, as far
+    as their memory (a fifth of a GiB each) is no matter; none where the model itself computes on so
+    few cores that decoding beside it takes longer than decoding in between (`docs/speed.md`)."""
+    return 0 if device.type == "cpu" and cores <= _FEW_CORES else min(cores, _MOST_DECODERS)
 
 
 def _batches(
@@ -277,23 +278,6 @@ def normalisation_of(model: PreTrainedModel) -> Normalisation:
     return Normalisation(tuple(mean), tuple(std)) if mean and std else Normalisation()
 
 
-class _Videos(Dataset[tuple[Request, Tensor | str]]):
-    """Each video's views (V, T, 3, S, S) uint8, or the reason why there are none."""
-
-    def __init__(self, requests: Sequence[Request], protocol: Protocol) -> None:
-        self.requests, self.protocol = requests, protocol
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    def __getitem__(self, index: int) -> tuple[Request, Tensor | str]:
-        request = self.requests[index]
-        try:
-            return request, read_views(request.path, self.protocol).pixels
-        except UnreadableVideo as error:
-            return request, error.reason
-
-
 def check_workers(workers: int | None) -> None:
     """Raise ValueError for fewer than none."""
     if workers is not None and workers < 0:
@@ -302,11 +286,27 @@ def check_workers(workers: int | None) -> None:
 
 def read_requests(
     requests: Sequence[Request], protocol: Protocol, workers: int | None
-) -> Iterable[tuple[Request, Tensor | str]]:
+) -> Iterator[tuple[Request, Tensor | str]]:
     """Each video with all views of the protocol (V, T, 3, S, S) uint8, or why it has none.
 
-    In the order of `requests`, decoded in `workers` processes (0: in this one; None: one per core).
+    In the order of `requests`, decoded in `workers` processes that a video may bring down or keep
+    from answering without harm (0: in this one, which it may; None: one per core).
     """
     check_workers(workers)
     workers = min(usable_cores() if workers is None else workers, len(requests))
-    return DataLoader(_Videos(requests, protocol), batch_size=None, num_workers=workers)
+    if workers == 0:
+        return (_read(request, partial(_views_of, protocol)) for request in requests)
+    return in_order(
+        requests, lambda asked, reader: _read(asked, reader.read), protocol, workers=workers
+    )
+
+
+def _read(request: Request, read: Callable[[Path], Tensor]) -> tuple[Request, Tensor | str]:
+    try:
+        return request, read(request.path)
+    except UnreadableVideo as error:
+        return request, error.reason
+
+
+def _views_of(protocol: Protocol, path: Path) -> Tensor:
+    return read_views(path, protocol).pixels

@@ -1,16 +1,13 @@
-"""Videos decoded one after the other, or several at once, never far ahead of who asks for them."""
+"""A corpus's videos, fetched and decoded."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from threading import local
 
 from torch import Tensor
 
 from vidprune.corpus.items import FULL, Item, local_file
 from vidprune.video import Protocol, UnreadableVideo
+from vidprune.video.ahead import in_order
 from vidprune.video.guarded import GuardedReader, Limits
 
 __all__ = ["Decoded", "decode", "decoded"]
@@ -42,42 +39,4 @@ def decoded(
     items: Iterable[Item], protocol: Protocol, *, limits: Limits | None = None, workers: int = 1
 ) -> Iterator[Decoded]:
     """The videos in order, decoded by so many processes; 0: only once each is asked for."""
-    if workers < 0:
-        raise ValueError(f"workers={workers} must be 0 (decode when asked) or more")
-    if workers == 0:
-        with GuardedReader(protocol, limits) as reader:
-            for item in items:
-                yield decode(item, reader)
-        return
-    yield from _ahead(items, protocol, limits, workers)
-
-
-def _ahead(
-    items: Iterable[Item], protocol: Protocol, limits: Limits | None, workers: int
-) -> Iterator[Decoded]:
-    """Each thread waits for a process of its own; twice as many videos as threads are under way."""
-    own = local()
-    readers: list[GuardedReader] = []
-
-    def start() -> None:
-        own.reader = GuardedReader(protocol, limits)
-        readers.append(own.reader)
-
-    remaining = iter(items)
-    pool = ThreadPoolExecutor(workers, initializer=start)
-
-    def sent(count: int) -> Iterator[Future[Decoded]]:
-        for item in islice(remaining, count):
-            yield pool.submit(lambda item: decode(item, own.reader), item)
-
-    try:
-        waiting = deque(sent(2 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(sent(1))
-    finally:
-        # Nothing more is begun, and what is being decoded is not waited for.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for reader in readers:
-            reader.close()
-        pool.shutdown()
+    return in_order(items, decode, protocol, limits=limits, workers=workers)

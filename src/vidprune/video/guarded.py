@@ -168,20 +168,27 @@ class _Stream:
         have = min(count, len(self._waiting))
         found[:have] = self._waiting[:have]
         del self._waiting[:have]
-        while have < count:
-            part = self._more(min(_AT_ONCE, count - have))
-            found[have : have + len(part)] = part
-            have += len(part)
+        with memoryview(found) as whole:
+            while have < count:
+                self._wait()
+                # Straight to its place: a copy would keep all other threads waiting.
+                read = os.readv(self._file, [whole[have : have + _AT_ONCE]])
+                if not read:
+                    raise _GivenUp(_end_of(self._process))
+                have += read
         return found
 
     def _more(self, most: int) -> bytes:
+        self._wait()
+        if not (part := os.read(self._file, most)):
+            raise _GivenUp(_end_of(self._process))
+        return part
+
+    def _wait(self) -> None:
         left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
         ready, _, _ = select.select([self._file], [], [], left)
         if not ready:
             raise _GivenUp(f"decoding it takes longer than {self._seconds:g} seconds")
-        if not (part := os.read(self._file, most)):
-            raise _GivenUp(_end_of(self._process))
-        return part
 
 
 def _started(limits: Limits) -> subprocess.Popen[bytes]:
@@ -193,6 +200,7 @@ def _started(limits: Limits) -> subprocess.Popen[bytes]:
         [sys.executable, "-P", "-m", "vidprune.video.decoding", gib, seconds],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        pipesize=_AT_ONCE if sys.platform == "linux" else -1,
         env=around | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
