@@ -7,7 +7,7 @@
 `rates`: the same clips by the plain loop and by Ray with one, two and four decoders beside one
 model, one after the other; seconds are from start to end and, of the last half of the clips, from
 clip to clip, which leaves out what starts once. `memory`: of each way all processes' memory, shared
-pages counted once, every two seconds over many clips. `decode`: what reading one video takes of one
+pages counted once, every two seconds over many clips, of which 960 differ. `decode`: what reading one video takes of one
 core, for one view of it and for fifteen, and how large a file is, of the files below `--videos`;
 and what a list of a million names takes. All write a record into the output folder.
 """
@@ -43,14 +43,21 @@ WAYS: dict[str, tuple[str, ...]] = {
 }
 LONG = ("plain loop, decoded in between", "Ray, 1 decoder, 1 model")
 _EVERY_SECONDS = 2.0
-_READINGS, _NAMES = 10, 1_000_000
+_READINGS, _NAMES, _DRAWN = 10, 1_000_000, 960
 
 
 def corpus(folder: Path, clips: int) -> Path:
-    """Generated clips, as many as asked or a few more."""
-    if not (folder / "test.csv").exists():
-        write_clips(folder, per_class=-(-clips // len(CLASSES)), seed=700_000_000)
-    return folder
+    """Generated clips, as many as asked: so many of their own, and these again under other names."""
+    drawn = folder / "drawn"
+    if not (drawn / "test.csv").exists():
+        write_clips(drawn, per_class=-(-min(clips, _DRAWN) // len(CLASSES)), seed=700_000_000)
+    files = sorted(drawn.rglob("*.mp4"))
+    named = folder / f"named-{clips}"
+    named.mkdir(exist_ok=True)
+    for number in range(clips):
+        if not (path := named / f"{number:06d}.mp4").exists():
+            path.hardlink_to(files[number % len(files)])
+    return named
 
 
 def started(clips: Path, output: Path, options: tuple[str, ...], shard: int) -> subprocess.Popen:
@@ -88,8 +95,7 @@ def shards(output: Path) -> list[float]:
 
 
 def rates(options: argparse.Namespace) -> dict[str, Any]:
-    clips = corpus(options.output / f"clips-{options.clips}", options.clips)
-    videos = len((clips / "test.csv").read_text(encoding="utf-8").splitlines())
+    clips, videos = corpus(options.output / "clips", options.clips), options.clips
     found: dict[str, Any] = {}
     for number, (way, words) in enumerate(WAYS.items()):
         output = options.output / f"rates-{number}"
@@ -121,8 +127,7 @@ def watched(command: subprocess.Popen, output: Path, shard: int) -> Iterator[lis
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    clips = corpus(options.output / f"clips-{options.clips}", options.clips)
-    videos = len((clips / "test.csv").read_text(encoding="utf-8").splitlines())
+    clips, videos = corpus(options.output / "clips", options.clips), options.clips
     found: dict[str, Any] = {}
     for number, way in enumerate(LONG):
         output = options.output / f"memory-{number}"
