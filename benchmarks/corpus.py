@@ -7,9 +7,10 @@
 `rates`: the same clips by the plain loop and by Ray with one, two and four decoders beside one
 model, one after the other; seconds are from start to end and, of the last half of the clips, from
 clip to clip, which leaves out what starts once. `memory`: of each way all processes' memory, shared
-pages counted once, every two seconds over many clips, of which 960 differ. `decode`: what reading one video takes of one
-core, for one view of it and for fifteen, and how large a file is, of the files below `--videos`;
-and what a list of a million names takes. All write a record into the output folder.
+pages counted once, every two seconds over many clips, of which 960 differ. `decode`: what reading
+one video takes of one core, for one view of it and for fifteen, and how large a file is, of the
+files below `--videos`; and what a list of a million names takes. All write a record into the output
+folder.
 """
 
 import argparse
@@ -47,7 +48,7 @@ _READINGS, _NAMES, _DRAWN = 10, 1_000_000, 960
 
 
 def corpus(folder: Path, clips: int) -> Path:
-    """Generated clips, as many as asked: so many of their own, and these again under other names."""
+    """Generated clips, as many as asked: some, and these again under other names."""
     drawn = folder / "drawn"
     if not (drawn / "test.csv").exists():
         write_clips(drawn, per_class=-(-min(clips, _DRAWN) // len(CLASSES)), seed=700_000_000)
