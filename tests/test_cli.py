@@ -289,6 +289,13 @@ def test_what_nobody_foresaw_is_a_failure_in_one_line(job, capsys, monkeypatch):
     assert said == "vidprune: RuntimeError: something over lines (see --debug)\n"
 
 
+def test_an_empty_path_is_not_the_current_folder(job, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(job, "evaluate", "--output", "") == 2
+    assert "argument --output: the path is empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_named_with_a_way_out(job, capsys, monkeypatch):
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "runs/views.jsonl")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import SOURCES, SPECS, add_clip_shape, add_products
+from vidprune.cli.options import SOURCES, SPECS, add_clip_shape, add_products, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--smaller", metavar="SOURCE", help="a smaller dense model to compare with")
     add_clip_shape(verb)
     _add_runs(verb)
-    verb.add_argument("--output", type=Path, metavar="DIR", help="folder of the record and plots")
+    verb.add_argument(
+        "--output", type=named_path, metavar="DIR", help="folder of the record and plots"
+    )
     verb.add_argument("--json", action="store_true", help="the whole record as JSON")
     return verb
 

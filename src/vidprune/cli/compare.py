@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from vidprune.cli.console import open_console
-from vidprune.cli.options import add_source_pattern
+from vidprune.cli.options import add_source_pattern, named_path
 
 
 def add(verbs: Any) -> argparse.ArgumentParser:
@@ -18,8 +17,10 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         "difference in top-1, agreement, divergence, rank correlation, each with its interval, and "
         "the arithmetic of a whole video. Runs may differ in model, reducer, dtype and views.",
     )
-    verb.add_argument("reference", type=Path, metavar="RUN", help="folder of the reference")
-    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of other runs")
+    verb.add_argument("reference", type=named_path, metavar="RUN", help="folder of the reference")
+    verb.add_argument(
+        "runs", type=named_path, nargs="+", metavar="RUN", help="folders of other runs"
+    )
     add_source_pattern(verb)
     verb.add_argument("--json", action="store_true", help="the whole record as JSON")
     return verb

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
-from vidprune.cli.options import add_source_pattern, add_views
+from vidprune.cli.options import add_source_pattern, add_views, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--data",
-        type=Path,
+        type=named_path,
         nargs="+",
         required=True,
         metavar="PATH",
         help="labelled videos, as of evaluate; several are pooled, each with its own --model",
     )
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of it all")
+    verb.add_argument(
+        "--output", type=named_path, required=True, metavar="DIR", help="folder of it all"
+    )
     group = verb.add_argument_group("models")
     group.add_argument(
         "--model",

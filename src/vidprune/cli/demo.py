@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprune.cli.console import open_console
+from vidprune.cli.options import named_path
 
 
 def add(verbs: Any) -> argparse.ArgumentParser:
@@ -16,7 +17,11 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         "that ships with vidprune dense and pruned, and draw which tokens stayed.",
     )
     verb.add_argument(
-        "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="(demo-output)"
+        "--output",
+        type=named_path,
+        default=Path("demo-output"),
+        metavar="DIR",
+        help="(demo-output)",
     )
     verb.add_argument(
         "--per-class", type=int, default=40, metavar="N", help="clips of each class (40)"

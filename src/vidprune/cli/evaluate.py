@@ -3,12 +3,11 @@
 import argparse
 import sys
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import checkpoint_name, make_classifier
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import add_model, add_views
+from vidprune.cli.options import add_model, add_views, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -26,13 +25,15 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--data",
-        type=Path,
+        type=named_path,
         required=True,
         metavar="PATH",
         help="list file of `path label` lines, folder with such a test.csv, or folder of folders "
         "named after the classes",
     )
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
+    verb.add_argument(
+        "--output", type=named_path, required=True, metavar="DIR", help="folder of the run"
+    )
     add_model(verb)
     add_views(verb)
     verb.add_argument(

@@ -11,6 +11,13 @@ SOURCES = (
 )
 
 
+def named_path(text: str) -> Path:
+    """A path that is not empty, as one is where a shell's variable holds nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; name a file or a folder")
+    return Path(text)
+
+
 def add_source(group: Any) -> None:
     """Where a model comes from."""
     group.add_argument(
@@ -21,7 +28,7 @@ def add_source(group: Any) -> None:
     )
     group.add_argument("--arch", metavar="NAME", help="architecture of an original checkpoint")
     group.add_argument(
-        "--config", type=Path, metavar="JSON", help="configuration of an original checkpoint"
+        "--config", type=named_path, metavar="JSON", help="configuration of an original checkpoint"
     )
 
 

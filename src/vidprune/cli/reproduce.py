@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
+from vidprune.cli.options import named_path
 from vidprune.cli.statuses import FAILURE
 
 # Repeated here, so that help costs no import of torch; a test keeps them alike.
@@ -43,7 +44,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         metavar="ARCH/SET=SOURCE",
         help="such as vit_base_patch16_224/k400=checkpoint.pth; rows without one are left out",
     )
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of it all")
+    verb.add_argument(
+        "--output", type=named_path, required=True, metavar="DIR", help="folder of it all"
+    )
     verb.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     verb.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     verb.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")

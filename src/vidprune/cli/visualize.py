@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import checkpoint_name, make_models
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import add_model, add_views
+from vidprune.cli.options import add_model, add_views, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         "exit status is 1.",
     )
     verb.add_argument("videos", nargs="+", metavar="VIDEO", help="file, folder or glob pattern")
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of it all")
+    verb.add_argument(
+        "--output", type=named_path, required=True, metavar="DIR", help="folder of it all"
+    )
     add_model(verb, several_reducers=True, batches=False)
     add_views(verb)
     group = verb.add_argument_group("pictures")
