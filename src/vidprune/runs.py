@@ -52,6 +52,11 @@ class RunFolder:
             write_atomically(self.path / _SETTINGS, json.dumps(settings, indent=2) + "\n")
         self.process.wait_for_all()
 
+    def settings(self) -> dict[str, Any] | None:
+        """What its run was claimed with; None where it holds none of ours."""
+        file = self.path / _SETTINGS
+        return _settings_in(file) if file.exists() else None
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """The line of every view that is done, each view once."""
         return (json.loads(line) for line in self._read(self._index().values()))

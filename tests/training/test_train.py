@@ -182,7 +182,7 @@ def test_somebody_else_s_checkpoint_is_not_taken_up(
     (tmp_path / "run" / "checkpoint-15").mkdir(parents=True)
     words = ["train", "--data", str(clips), "--model", str(small), "--output"]
     assert main([*words, str(tmp_path / "run"), *SHORT]) == 2
-    assert "checkpoint-15 of somebody else's training" in capsys.readouterr().err
+    assert "holds checkpoint-15, which is of no run of train" in capsys.readouterr().err
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -296,7 +296,7 @@ def test_wrong_arguments_get_a_sentence(
     said: str,
 ) -> None:
     words = ["train", "--data", str(clips), "--model", str(small), "--output", str(tmp_path / "o")]
-    assert main([*words, *options]) == 2
+    assert main([*words, "--validation", str(clips), *options]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error

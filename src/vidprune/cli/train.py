@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vidprune.commands.train import Recipe
     from vidprune.training.record import Training
     from vidprune.video import Sample
+
+# Of a head whose classes only labels count; the largest published have some thousands.
+MOST_CLASSES = 100_000
 
 
 def add(verbs: Any) -> argparse.ArgumentParser:
@@ -141,6 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vidprune.prepare import protocol_for
 
     _check_extras(arguments)
+    _check_arguments(arguments)
+    recipe = _recipe(arguments)
     process = join()
     try:
         model, samples, validation, options = _prepared(arguments)
@@ -149,7 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
             protocol=protocol_for(model, options),
             samples=samples,
             output=arguments.output,
-            recipe=_recipe(arguments),
+            recipe=recipe,
             named=Named(
                 checkpoint=checkpoint_name(arguments),
                 data=str(arguments.data),
@@ -195,19 +200,58 @@ def _prepared(
     )
     tell_random_weights(arguments)
     classes = None if arguments.labels is None else names_in(arguments.labels)
-    folders = arguments.data.is_dir() and not (arguments.data / "train.csv").exists()
-    if classes is None and folders:
+    named_by_folders = classes is None and _is_of_folders(arguments.data, "train")
+    if named_by_folders:
         classes = folder_classes(arguments.data, model)
     samples = read_dataset(arguments.data, split="train", classes=classes)
+    if named_by_folders:
+        _check_filled(arguments.data, classes or (), samples)
     validation: tuple[Sample, ...] = ()
     if arguments.validation is not None:
         known = classes or class_names_of(model)
         validation = read_dataset(arguments.validation, split="test", classes=known)
-    listed = max(sample.label for sample in (*samples, *validation)) + 1
-    count = listed if classes is None else len(classes)
+    if classes is None:
+        count = max(
+            _classes_of(samples, arguments.data, model),
+            _classes_of(validation, arguments.validation, model),
+        )
+    else:
+        count = len(classes)
     if fit_head(model, classes, count, anew=arguments.new_head, seed=arguments.seed):
         print(f"vidprune: a new head for {count} classes", file=sys.stderr)
     return model, samples, validation, options
+
+
+def _is_of_folders(data: Path, split: str) -> bool:
+    """Whether it is a folder of folders named after the classes."""
+    return data.is_dir() and not (data / f"{split}.csv").exists()
+
+
+def _check_filled(data: Path, classes: Sequence[str], samples: "Sequence[Sample]") -> None:
+    """Raise ValueError for a class of a folder without videos, of which nothing can be learned."""
+    learned = {sample.label for sample in samples}
+    if empty := [name for label, name in enumerate(classes) if label not in learned]:
+        raise ValueError(
+            f"{data}: the folder of class {empty[0]!r} holds no video; put some there, take it "
+            "away, or name all classes that there are to be (--labels)"
+        )
+
+
+def _classes_of(samples: "Sequence[Sample]", listed: Path, model: "PreTrainedModel") -> int:
+    """As many as the largest label says.
+
+    Raises ValueError where that is more than any head has, which is a slip, and takes all memory.
+    """
+    last = max(samples, key=lambda sample: sample.label, default=None)
+    if last is None:
+        return 0
+    if last.label >= max(MOST_CLASSES, model.config.num_labels):
+        raise ValueError(
+            f"label {last.label} of {last.name} in {listed} asks for a head of {last.label + 1} "
+            f"classes; labels must be below {MOST_CLASSES}, unless the model has more or --labels "
+            "names them; number the classes from 0"
+        )
+    return last.label + 1
 
 
 def _recipe(arguments: argparse.Namespace) -> "Recipe":
@@ -246,6 +290,21 @@ def _check_extras(arguments: argparse.Namespace) -> None:
             raise ValueError(f"train needs {name}; install vidprune[train]")
 
 
+def _check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for arguments that do not go together."""
+    from vidprune.training.outputs import check_beside, check_spared
+
+    if arguments.evaluate_with and arguments.validation is None:
+        raise ValueError(
+            f"evaluate_with={' '.join(arguments.evaluate_with)!r} needs videos to evaluate on; "
+            "add --validation, or leave it out"
+        )
+    for data, split in ((arguments.data, "train"), (arguments.validation, "test")):
+        if data is not None and _is_of_folders(data, split):
+            check_beside(arguments.output, data)
+    check_spared(arguments.output, [Path(arguments.model)])
+
+
 def _tell_progress(record: Mapping[str, Any]) -> None:
     """One line of the log, for people."""
     shown = [f"epoch {record.get('epoch', 0):.2f}"]
@@ -261,4 +320,7 @@ def _tell(found: "Training", output: Path) -> None:
 
     open_console().print(training_table(found))
     name_unreadable(found.unreadable)
+    # Reducers are evaluated on the same videos.
+    of_validation = (each for report in found.evaluations for each in report.unreadable)
+    name_unreadable({each["path"]: each for each in of_validation}.values())
     print(f"model: {output / 'model'}")

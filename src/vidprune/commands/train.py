@@ -3,7 +3,6 @@
 import hashlib
 import json
 import resource
-import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,16 +20,24 @@ from vidprune.parallel import Process
 from vidprune.pruned import prune, unprune
 from vidprune.reducers.spec import describe, file_name, parse
 from vidprune.report import Report
-from vidprune.runs import RunFolder, write_atomically
+from vidprune.runs import write_atomically
 from vidprune.training.augment import Augmentation
 from vidprune.training.clips import Clips
+from vidprune.training.full_disk import told_when_full
 from vidprune.training.mixing import Mixing
-from vidprune.training.record import Training
+from vidprune.training.outputs import (
+    EVALUATIONS,
+    MODEL,
+    RECORD,
+    TENSORBOARD,
+    check_spared,
+    claim_for_training,
+    located,
+)
+from vidprune.training.record import Training, read_training
 from vidprune.training.schedule import Schedule, arguments_for
-from vidprune.training.trainer import Course, VideoTrainer, last_checkpoint
+from vidprune.training.trainer import Course, VideoTrainer, last_checkpoint, load_weights
 from vidprune.video import Protocol, Sample
-
-MODEL, RECORD, LOG, EVALUATIONS = "model", "train.json", "log.jsonl", "evaluations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +111,8 @@ class Job:
     `evaluations/`: the model under training every `evaluate_every` epochs, the finished one with
     each of the recipe's reducers.
 
-    Raises ValueError for labels outside the head's classes, for a video on both sides, and where a
-    reducer does not fit the model.
+    Raises ValueError for labels outside the head's classes, for a video on both sides, or where
+    the run would write, and where a reducer does not fit the model.
     """
 
     model: PreTrainedModel
@@ -122,6 +129,8 @@ class Job:
         for listed in (self.samples, self.validation):
             check_labels(listed, self.model.config.num_labels)
         _check_apart(self.samples, self.validation)
+        listed = (*self.samples, *self.validation)
+        check_spared(self.output, dict.fromkeys(sample.path.parent for sample in listed))
         for reducer in (self.recipe.reducer, *self.recipe.evaluated):
             prune(self.model, parse(reducer))
 
@@ -202,7 +211,8 @@ class Job:
             mixing=recipe.mixing,
             measure=measure,
             observe=observe,
-            tensorboard=self.output / "tensorboard" if self.tensorboard else None,
+            tensorboard=self.output / TENSORBOARD if self.tensorboard else None,
+            process=machine.process,
         )
 
 
@@ -215,23 +225,29 @@ def train(
     """Do a job; the first process returns the record, others None. `observe` hears the log.
 
     One that was cut off goes on from its last checkpoint; of one that is finished the record is
-    read. `restart` forgets what was done.
+    read, and a model that was taken away is written again. `restart` forgets what was done.
 
-    Raises ValueError where no video can be read, Diverged where the loss is no number any more, and
-    FileExistsError where the job's folder belongs to another run.
+    Raises ValueError where no video can be read, Diverged where the loss or a weight is no number
+    any more, DiskFull, and FileExistsError where the job's folder belongs to another run.
     """
+    with told_when_full(job.output):
+        ran_on = environment(job.machine.device)
+        claim_for_training(job.output, job.machine.process, job.settings(), restart=restart)
+        if not (job.output / RECORD).exists():
+            return _train_on(job, observe, ran_on)
+        return _read_again(job) if job.machine.process.reports else None
+
+
+def _train_on(
+    job: Job, observe: Callable[[Mapping[str, Any]], object], ran_on: dict[str, Any]
+) -> Training | None:
     output, process = job.output, job.machine.process
-    ran_on = environment(job.machine.device)
-    _claim(output, process, restart, job.settings())
-    if (output / RECORD).exists():
-        done = (output / RECORD).read_text(encoding="utf-8")
-        return Training.from_json(done) if process.reports else None
     own = set(vars(job.model.config))
     trainer = job.trainer(observe)
     trainer.train_on(last_checkpoint(output))
     peak_memory_gib = _peak_memory_gib(job.machine.device)
     courses = process.gather(trainer.course)
-    unreadable = _unreadable(courses, job.samples)
+    unreadable = _unreadable(courses)
     dense = _finished(job, own)
     if process.reports:
         dense.save_pretrained(output / MODEL)
@@ -255,6 +271,25 @@ def train(
     )
     write_atomically(output / RECORD, found.to_json())
     return found
+
+
+def _read_again(job: Job) -> Training:
+    """The record of a finished run, whose model is put back where it is gone."""
+    found = read_training(job.output / RECORD)
+    model = job.output / MODEL
+    if (model / "config.json").exists() and any(model.glob("*.safetensors")):
+        return found
+    checkpoint, own = last_checkpoint(job.output), set(vars(job.model.config))
+    if checkpoint is not None:
+        load_weights(job.model, checkpoint)
+        dense = _finished(job, own)
+        if model_digest(dense) == found.model:
+            dense.save_pretrained(model)
+            return found
+    raise FileNotFoundError(
+        f"output {job.output}: the run is finished, but its {MODEL}/ is gone, and no checkpoint is "
+        "left to write it again from; restart (--restart) to train again"
+    )
 
 
 def _finished(job: Job, own: Collection[str]) -> PreTrainedModel:
@@ -281,25 +316,9 @@ def _digest(samples: Sequence[Sample]) -> str:
     return f"{len(samples)}, {digest[:16]}"
 
 
-def _claim(output: Path, process: Process, restart: bool, settings: Mapping[str, Any]) -> None:
-    checkpoints = [path for path in output.glob("checkpoint-*") if path.is_dir()]
-    if checkpoints and not restart and not (output / "run.json").exists():
-        raise FileExistsError(
-            f"output {output} holds {checkpoints[0].name} of somebody else's training; choose "
-            "another folder, or restart (--restart) to discard what is there"
-        )
-    RunFolder(output, process).claim(settings, restart=restart)
-    if restart and process.reports:
-        for stale in (*checkpoints, output / MODEL, output / EVALUATIONS, output / "tensorboard"):
-            shutil.rmtree(stale, ignore_errors=True)
-        for file in (RECORD, LOG):
-            (output / file).unlink(missing_ok=True)
-    process.wait_for_all()
-
-
 def _check_apart(samples: Sequence[Sample], validation: Sequence[Sample]) -> None:
-    seen = {sample.path.resolve() for sample in samples}
-    both = [sample.name for sample in validation if sample.path.resolve() in seen]
+    seen = {located(sample.path) for sample in samples}
+    both = [sample.name for sample in validation if located(sample.path) in seen]
     if both:
         raise ValueError(
             f"{len(both)} videos are both trained on and evaluated on, such as {both[0]!r}; "
@@ -307,14 +326,8 @@ def _check_apart(samples: Sequence[Sample], validation: Sequence[Sample]) -> Non
         )
 
 
-def _unreadable(courses: Sequence[Course], samples: Sequence[Sample]) -> tuple[dict[str, str], ...]:
+def _unreadable(courses: Sequence[Course]) -> tuple[dict[str, str], ...]:
     found = {name: reason for course in courses for name, reason in course.unreadable.items()}
-    if len(found) == len(samples):
-        name = samples[0].name
-        raise ValueError(
-            f"none of the {len(samples)} videos can be read, such as {name!r} ({found[name]}); are "
-            "their paths right?"
-        )
     return tuple({"path": name, "reason": reason} for name, reason in sorted(found.items()))
 
 

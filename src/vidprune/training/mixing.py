@@ -4,6 +4,7 @@ As VideoMAE does it: every batch is mixed with itself in reverse order, at one r
 of the two by the toss of a coin. CutMix pastes one rectangle into all frames.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,10 @@ class Mixing:
 
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 (none) or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must be 0 (none) or more, and finite"
+                )
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing} must be 0 or more and below 1")
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from vidprune.report import Report, read_fields
@@ -43,3 +44,14 @@ class Training:
         found = read_fields(text)
         reports = tuple(Report(**report) for report in found["evaluations"])
         return cls(**found | {"evaluations": reports})
+
+
+def read_training(file: Path) -> Training:
+    """The record in a `train.json`. Raises ValueError where it is none."""
+    try:
+        return Training.from_json(file.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{file} is no record of a training run; take it away, and the same command goes on "
+            "from the last checkpoint, or restart (--restart) to train again"
+        ) from error

@@ -1,5 +1,6 @@
 """How long and how fast a model learns, and the same as arguments of transformers' Trainer."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,6 +11,10 @@ OptimizerName = Literal["adamw", "muon"]
 Precision = Literal["fp32", "bf16", "fp16"]
 # Videos of an update for which a learning rate is meant, as in VideoMAE.
 RATE_PER = 256
+# Of a count: far beyond any use, and small enough for whatever is computed of it.
+MOST = 1_000_000
+# What NumPy's generator takes, which the Trainer seeds too.
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +44,23 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must be at least 1 and at most {MOST}"
+                )
         for name in ("learning_rate", "clip_gradients"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0, and finite")
         for name in ("warmup_epochs", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more, and finite")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} must be below epochs={self.epochs}, or the "
                 "rate never comes to its height"
             )
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must be 0 or more")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"seed={self.seed} must be 0 or more and at most {LARGEST_SEED}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1")
         for name, known in (("optimizer", OptimizerName), ("precision", Precision)):

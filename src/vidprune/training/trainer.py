@@ -18,7 +18,9 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 
 from vidprune.inference import normalisation_of
 from vidprune.model import per_clip
+from vidprune.parallel import Process
 from vidprune.pruned import unprune
+from vidprune.runs import write_atomically
 from vidprune.training.clips import UNREADABLE, Clips, collate
 from vidprune.training.layers import MuonAndAdamW, groups, matrices_in_blocks
 from vidprune.training.mixing import Mixing, mixed, targets_of
@@ -27,22 +29,24 @@ from vidprune.video import normalise
 
 
 class Diverged(RuntimeError):
-    """Training whose loss is no number any more."""
+    """Training whose loss, or a weight, is no number any more."""
 
 
 @dataclass
 class Course:
-    """What a run noted on its way: seconds of each epoch, and videos that could not be read.
+    """What a run noted on its way: seconds of each epoch, videos that could not be read, and
+    whether any could be in the epoch under way.
 
     Every process keeps its own in each checkpoint, so that a run taken up does not forget.
     """
 
     epoch_seconds: list[float] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    any_readable: bool = False
 
     def save(self, checkpoint: Path, process: int) -> None:
         """Beside what the Trainer keeps."""
-        _course_file(checkpoint, process).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_atomically(_course_file(checkpoint, process), json.dumps(asdict(self)))
 
     def restore(self, checkpoint: Path, process: int) -> None:
         """As it was then; older checkpoints have none."""
@@ -74,7 +78,7 @@ class ClipTrainer(Trainer):
         super().__init__(
             train_dataset=clips,
             data_collator=collate,
-            callbacks=[_Epochs(clips, self.course)],
+            callbacks=[_Epochs(clips, self.course, self.check_epoch)],
             **given,
         )
         self.model_accepts_loss_kwargs = False
@@ -83,11 +87,23 @@ class ClipTrainer(Trainer):
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        # The Trainer reads a checkpoint's tensors by the names that they have in memory, not in
-        # the file, and passes over VideoMAE's biases, which transformers renames on the way.
-        learning: Any = unprune(self.model)
-        saved = type(learning).from_pretrained(resume_from_checkpoint)
-        learning.load_state_dict(saved.state_dict())
+        load_weights(self.model, Path(resume_from_checkpoint))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # At the last step of an epoch. A checkpoint of nothing learned is worse than none.
+        self.check_epoch()
+        super()._save_checkpoint(model, trial)
+
+    def check_epoch(self) -> None:
+        """Raise Diverged where a weight is no number any more, which no loss shows after the last
+        update."""
+        for name, weight in self.model.named_parameters():
+            if not weight.isfinite().all():
+                raise Diverged(
+                    f"the weights are no finite numbers at epoch {self.state.epoch or 0:.2f}, such "
+                    f"as {name}; choose a smaller learning_rate or weight_decay, or precision "
+                    "bf16 or fp32"
+                )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """To TensorBoard, as the Trainer does; a line of `log.jsonl`; and whoever observes.
@@ -121,15 +137,31 @@ class ClipTrainer(Trainer):
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
+def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+    """Give a model, pruned or not, the weights of a checkpoint."""
+    # The Trainer reads a checkpoint's tensors by the names that they have in memory, not in
+    # the file, and passes over VideoMAE's biases, which transformers renames on the way.
+    learning: Any = unprune(model)
+    learning.load_state_dict(type(learning).from_pretrained(checkpoint).state_dict())
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint in a run's folder; one that was cut off while it was written has
-    no `trainer_state.json` yet."""
+    no `trainer_state.json` yet, or a part of it."""
     found = {
         int(path.parent.name.rpartition("-")[2]): path.parent
         for path in folder.glob("checkpoint-*/trainer_state.json")
-        if path.parent.name.rpartition("-")[2].isdigit()
+        if path.parent.name.rpartition("-")[2].isdigit() and _is_whole(path)
     }
     return found[max(found)] if found else None
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _cut_log(log: Path, done: int) -> None:
@@ -144,6 +176,7 @@ class VideoTrainer(ClipTrainer):
 
     `measure` evaluates the model as it stands and names what it found; the Trainer logs it after
     every epoch. `observe` hears every record of the log; `tensorboard` is a folder for it.
+    Training raises ValueError after an epoch in which no video could be read on any `process`.
     """
 
     def __init__(
@@ -157,7 +190,9 @@ class VideoTrainer(ClipTrainer):
         measure: Callable[[int], Mapping[str, float]],
         observe: Callable[[Mapping[str, Any]], object],
         tensorboard: Path | None = None,
+        process: Process | None = None,
     ) -> None:
+        self.process = process or Process()
         self.schedule, self.mixing, self.measure = schedule, mixing, measure
         self._drawn = -1, np.random.default_rng()
         # Evaluation goes through `measure`; the Trainer insists on something here.
@@ -200,11 +235,22 @@ class VideoTrainer(ClipTrainer):
         if not readable.any():
             # All processes take part in every step.
             return 0 * model(pixel_values=pixels).logits.sum()
+        self.course.any_readable = True
         labels = inputs["labels"][readable]
         targets = targets_of(labels, self.model.config.num_labels, self.mixing.smoothing)
         pixels, targets = mixed(pixels[readable], targets, self.mixing, self._rng())
         logits = per_clip(model(pixel_values=pixels).logits, len(targets))
         return -(targets * log_softmax(logits, -1)).sum(-1).mean()
+
+    def check_epoch(self) -> None:
+        """Raise also where no video could be read, on no process."""
+        super().check_epoch()
+        if not any(self.process.gather(self.course.any_readable)):
+            name, reason = next(iter(self.course.unreadable.items()))
+            raise ValueError(
+                f"none of the {len(self.clips)} videos can be read, such as {name!r} ({reason}); "
+                "are their paths right?"
+            )
 
     def _rng(self) -> np.random.Generator:
         """One for every update and process, which goes on over the steps of an update."""
@@ -228,24 +274,27 @@ class VideoTrainer(ClipTrainer):
 
 
 class _Epochs(TrainerCallback):
-    """Draws clips anew for each epoch, and notes how long its steps took, evaluation left out.
+    """Draws clips anew for each epoch, notes how long its steps took, evaluation left out, and
+    has what came of them checked.
 
     (accelerate's loader tells datasets of an epoch too, but not where several processes share it.)
     """
 
-    def __init__(self, clips: Clips, course: Course) -> None:
-        self.clips, self.course, self.started = clips, course, 0.0
+    def __init__(self, clips: Clips, course: Course, check: Callable[[], None]) -> None:
+        self.clips, self.course, self.check, self.started = clips, course, check, 0.0
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Before the first step; `state.epoch` is what has been done, in epochs."""
         self.clips.epoch = int((state.epoch or 0) + 1e-6)
+        self.course.any_readable = False
         self.started = time.monotonic()
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
         """After the last step."""
         self.course.epoch_seconds.append(time.monotonic() - self.started)
+        self.check()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
