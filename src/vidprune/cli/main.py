@@ -1,7 +1,6 @@
 """From the words of a command to a verb, and from whatever goes wrong to a sentence."""
 
 import argparse
-import errno
 import os
 import shlex
 import sys
@@ -26,6 +25,7 @@ from vidprune.cli import (
     visualize,
 )
 from vidprune.cli.statuses import FAILURE, INTERRUPTED, USAGE
+from vidprune.disk import FULL
 from vidprune.memory import keep_freed_memory
 
 # The order of the help text.
@@ -45,7 +45,6 @@ VERBS = {
     "demo": demo,
 }
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Errors about the arguments themselves; whatever else goes wrong is a failure.
 _ARGUMENT_ERRORS = (
     ValueError,
@@ -86,7 +85,7 @@ def _fail(message: str, status: int, debug: bool) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         where = f"{error.filename}: " if error.filename else ""
         return (
             f"{where}the disk is full ({error.strerror}); free some of it and give the same "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import checkpoint_name, tell_random_weights
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import SPECS, add_source, add_views
+from vidprune.cli.options import SPECS, add_source, add_views, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -34,16 +34,18 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--data",
-        type=Path,
+        type=named_path,
         required=True,
         metavar="PATH",
         help="list file of `path label` lines, folder with such a train.csv, or folder of folders "
         "named after the classes",
     )
     verb.add_argument(
-        "--validation", type=Path, metavar="PATH", help="the same, to evaluate on (nothing)"
+        "--validation", type=named_path, metavar="PATH", help="the same, to evaluate on (nothing)"
     )
-    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
+    verb.add_argument(
+        "--output", type=named_path, required=True, metavar="DIR", help="folder of the run"
+    )
     _add_model(verb)
     _add_schedule(verb)
     _add_chance(verb)

@@ -1,7 +1,6 @@
 """The videos of a corpus: files, folders, lists, tables and WebDataset shards, near or far."""
 
 import csv
-import errno
 import glob
 import io
 import json
@@ -19,17 +18,17 @@ from typing import Any, BinaryIO
 
 import fsspec
 
+from vidprune.disk import FULL
 from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
 
-__all__ = ["FULL", "Item", "local_file", "read_corpus"]
+__all__ = ["Item", "local_file", "read_corpus"]
 
 _LISTS = (".txt", ".lst", ".list")
 _TABLES = (".csv", ".tsv", ".parquet")
 _ARCHIVES = (".tar",)
 _HOLDERS = (*_LISTS, *_TABLES, *_ARCHIVES)
-# Seconds before a fetch that failed is tried again; what says that there is no room here.
+# Seconds before a fetch that failed is tried again.
 _PATIENCE = (0.5, 2.0)
-FULL = (errno.ENOSPC, errno.EDQUOT)
 _COLUMNS = ("video", "path", "file", "url")
 
 

@@ -1,13 +1,12 @@
 """A full disk in one sentence, whichever library ran into it."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from vidprune.disk import FULL
 
 
 class DiskFull(RuntimeError):
@@ -31,9 +30,9 @@ def told_when_full(output: Path) -> Iterator[None]:
 
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _FULL
+        return error.errno in FULL
     words = str(error)
     if isinstance(error, SafetensorError):
-        return any(f"(os error {number})" in words for number in _FULL)
+        return any(f"(os error {number})" in words for number in FULL)
     # torch's writer keeps the system's reason to itself: it only finds less written than it wrote.
     return "inline_container" in words and ("unexpected pos" in words or "Writer" in words)
