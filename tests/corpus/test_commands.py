@@ -161,8 +161,11 @@ def test_a_folder_of_another_job_is_kept(
         (["--models", "2"], "--models is for Ray"),
         (["--ray", "--decoders", "0"], "decoders=0 must be at least 1"),
         (["--top-k", "0"], "top_k=0 must be at least 1"),
-        (["--shard-size", "0"], "shard_size=0 must be at least 1"),
-        (["--decode-seconds", "0"], "seconds=0.0 must be above 0"),
+        (["--shard-size", "0"], "--shard-size 0 must be at least 1"),
+        (["--decode-seconds", "0"], "--decode-seconds 0 must be above 0"),
+        (["--decode-gib", "nan"], "--decode-gib nan must be above 0"),
+        (["--workers", "-1"], "--workers -1 must be 0"),
+        (["--address", "127.0.0.1:1"], "address='127.0.0.1:1' does not answer"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(
@@ -172,6 +175,18 @@ def test_options_that_do_not_go_together_are_told(
     assert main([*given, *words]) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.glob("out/part-*"))
+
+
+@pytest.mark.parametrize(
+    ("output", "says"), [("", "the path is empty"), ("memory://x", "is gone when the command ends")]
+)
+def test_answers_must_outlive_the_command(
+    corpus: Path, capsys: pytest.CaptureFixture[str], output: str, says: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", str(corpus / "clips"), "--model", "demo", "--output", output])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--ray", "--restart", "--each-view", "--remote"])

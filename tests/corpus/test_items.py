@@ -50,6 +50,39 @@ def test_lists_name_what_lies_beside_them(folder: Path) -> None:
     ]
 
 
+def test_a_file_is_meant_that_is_called_just_like_a_line(folder: Path) -> None:
+    """Though the line looks like a remark, a label or blanks."""
+    for name in ("take", "take 2", "#hash.mp4", " lead.mp4"):
+        (folder / name).write_text(name)
+    (folder / "list.txt").write_text("take 2\ntake\n#hash.mp4\n lead.mp4\n# b.mp4\nb.mp4 5\n")
+    assert names("list.txt") == ["take 2", "take", "#hash.mp4", " lead.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t.csv", b"video,video\na.mp4,b.mp4\n", "has two columns 'video'"),
+        ("t.csv", b"video\n" + b"x" * 200_000, "no table in UTF-8 that can be read"),
+        ("t.csv", b"video\ncaf\xe9.mp4\n", "no table in UTF-8 that can be read"),
+        ("t.csv", b"", "but none at all"),
+        ("t.parquet", b"PAR1 junk PAR1", "no Parquet file that can be read"),
+        ("t.parquet", b"", "no Parquet file that can be read"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(
+    folder: Path, name: str, content: bytes, says: str
+) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=says) as caught:
+        names(name)
+    assert str(caught.value).startswith(name)
+
+
+def test_a_store_of_which_nothing_is_known_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="in a store that cannot be reached"):
+        names("nostore://x/list.txt")
+
+
 def test_tables_have_a_column_of_paths(folder: Path) -> None:
     (folder / "table.csv").write_text('label,path\n1,b.mp4\n2,"deep/c.webm"\n')
     (folder / "table.tsv").write_text("mine\tlabel\nb.mp4\t1\n")

@@ -244,6 +244,27 @@ def test_a_local_address_is_a_folder(tmp_path: Path, undisturbed: Any, address: 
     assert table(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_shard_that_cannot_be_read_is_done_again(
+    tmp_path: Path, undisturbed: Any, left: int
+) -> None:
+    told: list[str] = []
+    output = tmp_path / "again"
+    run(job(), Shards(str(output)), Answering())
+    damaged = output / "part-00000002.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:left])
+    again = Answering()
+    run(job(), Shards(str(output), tell=told.append), again)
+    assert again.asked == 4
+    assert "part-00000002.parquet cannot be read" in told[0]
+    assert pyarrow.parquet.read_table(output).to_pylist() == undisturbed
+
+
+def test_a_store_of_which_nothing_is_known_is_no_output() -> None:
+    with pytest.raises(ValueError, match="in a store that cannot be reached"):
+        Shards("nostore://x")
+
+
 def test_tables_need_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(RuntimeError, match=r"pip install 'vidprune\[parquet\]'"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import assembly_of, tell_random_weights
 from vidprune.cli.console import open_console
+from vidprune.cli.options import named_address
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
         "answers to many videos, as Parquet shards; the same command takes up what was cut off",
     )
     group.add_argument(
-        "--output", required=required, metavar="DIR", help="folder, or an address such as s3://..."
+        "--output",
+        required=required,
+        type=named_address,
+        metavar="DIR",
+        help="folder, or an address such as s3://...",
     )
     group.add_argument(
         "--ray", action="store_true", help="decode and compute in processes of their own, by Ray"
@@ -118,7 +123,19 @@ def _on_ray(arguments: argparse.Namespace) -> bool:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raise ValueError where options do not go together."""
+    """Raise ValueError for what cannot be and where options do not go together, before anything is
+    loaded or claimed."""
+    from vidprune.video.guarded import MOST
+
+    for name in ("decode_seconds", "decode_gib"):
+        if not 0 < (value := getattr(arguments, name)) <= MOST:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value:g} must be above 0 and at most {MOST:.0f}"
+            )
+    if arguments.shard_size < 1:
+        raise ValueError(f"--shard-size {arguments.shard_size} must be at least 1")
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ValueError(f"--workers {arguments.workers} must be 0 (decode when asked) or more")
     if getattr(arguments, "json", False):
         raise ValueError("--json is for a job without --output, which leaves tables; omit it")
     if _on_ray(arguments) and arguments.workers is not None:

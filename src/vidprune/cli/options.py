@@ -18,6 +18,17 @@ def named_path(text: str) -> Path:
     return Path(text)
 
 
+def named_address(text: str) -> str:
+    """A folder or an address that outlives the command."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; name a folder or an address")
+    if text.startswith("memory:"):
+        raise argparse.ArgumentTypeError(
+            f"{text} is gone when the command ends; name a folder or a store"
+        )
+    return text
+
+
 def add_source(group: Any) -> None:
     """Where a model comes from."""
     group.add_argument(

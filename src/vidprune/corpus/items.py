@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import tarfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 
 import fsspec
 
+from vidprune.corpus.archives import videos_in
 from vidprune.disk import FULL
 from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
 
@@ -69,7 +69,8 @@ def read_corpus(
             if known != item:
                 raise ValueError(
                     f"two videos are called {item.name!r}, in {known.address} and in "
-                    f"{item.address}; rename one of the files"
+                    f"{item.address}, and a row is known by its name; list whole paths, give each "
+                    "an output of its own, or rename one"
                 )
     if not found:
         raise ValueError("no video is given; name files, folders, lists, tables or shards")
@@ -78,7 +79,7 @@ def read_corpus(
 
 def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
     for each in _matches(given):
-        suffix = PurePosixPath(each).suffix.lower()
+        suffix = "" if os.path.isdir(each) else PurePosixPath(each).suffix.lower()
         if suffix in _ARCHIVES:
             yield from _members(each)
         elif suffix in _LISTS or suffix in _TABLES:
@@ -89,6 +90,9 @@ def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
         else:
             for path in expand_inputs([each]):
                 yield Item(str(path), os.path.abspath(path))
+            if os.path.isdir(each):
+                for shard in sorted(Path(each).rglob("*.tar")):
+                    yield from _members(str(shard), found_in=each)
 
 
 def _matches(given: str) -> list[str]:
@@ -124,9 +128,12 @@ def _far(given: str) -> Iterator[Item]:
         yield Item(given, given)
         return
     for each in sorted(files.find(path)):
-        if PurePosixPath(each).suffix.lower() in VIDEO_SUFFIXES:
-            address = _readdressed(given.rstrip("/"), path.rstrip("/"), each)
+        suffix = PurePosixPath(each).suffix.lower()
+        address = _readdressed(given.rstrip("/"), path.rstrip("/"), each)
+        if suffix in VIDEO_SUFFIXES:
             yield Item(address, address)
+        elif suffix in _ARCHIVES:
+            yield from _members(address, found_in=given)
 
 
 def _beside(listing: str, name: str, remote: bool) -> str:
@@ -156,22 +163,46 @@ def _check_store(listing: str, address: str) -> None:
 
 def _names_in(listing: str, suffix: str, column: str | None) -> list[str]:
     with _opened(listing) as file:
-        names = _table(listing, file, suffix, column) if suffix in _TABLES else _lines(file)
+        if suffix not in _TABLES:
+            names: Iterable[str] = _lines(listing, file)
+        else:
+            try:
+                names = _table(listing, file, suffix, column)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"{listing} is no table in UTF-8 that can be read ({error})"
+                ) from error
         found = [name for name in names if name]
     if not found:
         raise ValueError(f"{listing} names no video; write one path a line, or a column of paths")
     return found
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
-    """Of a list, what is neither blank nor a remark; a label behind the path is passed over."""
+def _lines(listing: str, file: BinaryIO) -> Iterator[str]:
+    """Of a list, what is neither blank nor a remark; a label behind the path and blanks around it
+    are passed over. But a file that is called just so is meant, whatever its name looks like."""
     for line in io.TextIOWrapper(
         file, encoding="utf-8-sig", errors="surrogateescape", newline="\n"
     ):
-        name = line.strip()
-        if name and not name.startswith("#"):
-            before, _, last = name.rpartition(" ")
-            yield before.rstrip() if before and last.isascii() and last.isdigit() else name
+        whole, name = line.rstrip("\r\n"), line.strip()
+        before, _, last = name.rpartition(" ")
+        labelled = bool(before) and last.isascii() and last.isdigit()
+        if not name:
+            continue
+        odd = whole != name or name.startswith("#") or labelled
+        if odd and _is_beside(listing, whole):
+            yield whole
+        elif odd and _is_beside(listing, name):
+            yield name
+        elif not name.startswith("#"):
+            yield before.rstrip() if labelled else name
+
+
+def _is_beside(listing: str, name: str) -> bool:
+    """Whether a list on this machine has a file of that name beside it."""
+    if _is_address(listing) or "\0" in name:
+        return False
+    return os.path.lexists(Path(listing).parent / name)
 
 
 def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Sequence[str]:
@@ -179,7 +210,10 @@ def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Seq
         import pyarrow
         import pyarrow.parquet
 
-        content = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(file.read()))
+        try:
+            content = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(file.read()))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{listing} is no Parquet file that can be read ({error})") from error
         chosen = _chosen(listing, content.schema_arrow.names, column)
         found: list[object] = content.read([chosen])[chosen].to_pylist()
         if strangers := [name for name in found if not isinstance(name, str | None)]:
@@ -196,33 +230,28 @@ def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Seq
 
 def _chosen(listing: str, names: Sequence[str], column: str | None) -> str:
     """The column that holds paths."""
-    if column is not None and column in names:
-        return column
-    if column is None and (known := [name for name in _COLUMNS if name in names]):
+    known = [name for name in (_COLUMNS if column is None else (column,)) if name in names]
+    if known:
+        if names.count(known[0]) > 1:
+            raise ValueError(f"{listing} has two columns {known[0]!r}; give one another name")
         return known[0]
     wanted = f"no column {column!r}" if column else f"none of the columns {', '.join(_COLUMNS)}"
     raise ValueError(
-        f"{listing} has {wanted}, but {', '.join(map(str, names[:8]))}; name the column of paths "
+        f"{listing} has {wanted}, but {', '.join(map(str, names[:8])) or 'none at all'}; name the "
+        "column of paths "
         "(--column). A list without a header is called .txt"
     )
 
 
-def _members(shard: str) -> Iterator[Item]:
-    """The videos in a WebDataset shard, where they lie in it."""
+def _members(shard: str, *, found_in: str | None = None) -> Iterator[Item]:
+    """The videos in a WebDataset shard, where they lie in it; none need be in one that was
+    `found_in` a folder."""
     empty = True
     with _opened(shard) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in archive:
-                    if (
-                        member.isreg()
-                        and PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES
-                    ):
-                        empty = False
-                        yield Item(f"{shard}/{member.name}", shard, member.offset_data, member.size)
-        except tarfile.TarError as error:
-            raise ValueError(f"{shard} is no tar file that can be read ({error})") from error
-    if empty:
+        for name, start, size in videos_in(file, shard):
+            empty = False
+            yield Item(f"{shard}/{name}", shard, start, size)
+    if empty and found_in is None:
         raise ValueError(f"{shard} holds no video (by the endings of its members)")
 
 
@@ -230,7 +259,17 @@ def _members(shard: str) -> Iterator[Item]:
 # To fsspec "::" chains file systems, and a part without an address may name one: a list could reach
 # anything by the name of a file. Only what is an address already is handed to it.
 def _opened(address: str) -> AbstractContextManager[Any]:
-    return fsspec.open(address, "rb") if _is_address(address) else open(address, "rb")
+    """Raises ValueError for a store of which this machine knows nothing."""
+    if not _is_address(address):
+        return open(address, "rb")
+    try:
+        found: AbstractContextManager[Any] = fsspec.open(address, "rb")
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"{address} is in a store that cannot be reached ({error}); install what is missing, "
+            "or mend the address"
+        ) from error
+    return found
 
 
 @contextmanager

@@ -108,13 +108,14 @@ def run(
     """Fill the shards that are missing, each as soon as its videos are answered.
 
     A shard is written once and whole, by this process alone: whatever is killed, every video ends
-    in one shard. `retry_errors` does those shards again that hold an error.
+    in one shard. A shard that cannot be read is done again, and with `retry_errors` those that hold
+    an error.
 
     Raises FileExistsError where the output belongs to another job, OSError where it cannot be
     written to.
     """
     output.claim(job.described(), restart=restart)
-    there = output.done()
+    there = {number for number in output.done() if output.is_whole(number)}
     if retry_errors:
         there = {number for number in there if not output.errors(number)}
     missing = [number for number in range(job.shards) if number not in there]

@@ -7,6 +7,8 @@ what died again, with what it was at. Rows come back to this process, which alon
 import logging
 import os
 import pickle
+import re
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ __all__ = ["OnRay"]
 # of every task), and bytes of pixels that a model takes at once.
 _VIDEOS_OF_A_TASK, _MOST_TASKS = 8, 20_000
 _BYTES_AT_ONCE = 2**29
+_ANSWERS_WITHIN_SECONDS = 5.0
 _MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
 
 
@@ -40,7 +43,7 @@ class OnRay:
     `address`, or one that is started for the job alone and ends with it. Models are on GPUs where
     there are any, unless `on_cpu`.
 
-    Raises ValueError for fewer than one of them.
+    Raises ValueError for fewer than one of them, and for an address where nobody answers.
     """
 
     assembly: Assembly
@@ -56,6 +59,8 @@ class OnRay:
         for name in ("decoders", "models"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1, or left out")
+        if self.address is not None:
+            _check_reached(self.address)
 
     def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
         """The rows of every video, as they come."""
@@ -148,6 +153,20 @@ class _Model:
         ]
         rows = [pickle.dumps(rows) for _, rows in answers(self._model, self._question, videos)]
         return {"index": batch["index"], "rows": np.array(rows, dtype=object)}
+
+
+def _check_reached(address: str) -> None:
+    """Raise ValueError where a HOST:PORT does not answer, of which Ray would say so much later."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):([0-9]{1,5})", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), _ANSWERS_WITHIN_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"address={address!r} does not answer ({error}); give the HOST:PORT that `ray start` "
+            "printed on the head of the cluster"
+        ) from error
 
 
 @contextmanager

@@ -28,6 +28,10 @@ _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "mem
 _PATIENCE = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
+class NotWritten(OSError):
+    """A store goes on failing."""
+
+
 class Shards:
     """The folder of a job, a path or an address that fsspec knows.
 
@@ -50,7 +54,13 @@ class Shards:
             make_folder(Path(output))
             self._files, self._root = fsspec.filesystem("file"), str(Path(output).absolute())
         else:
-            self._files, self._root = fsspec.core.url_to_fs(output)
+            try:
+                self._files, self._root = fsspec.core.url_to_fs(output)
+            except (ImportError, ValueError) as error:
+                raise ValueError(
+                    f"output={output!r} is in a store that cannot be reached ({error}); install "
+                    "what is missing, or name a folder"
+                ) from error
             self._files.makedirs(self._root, exist_ok=True)
         kinds = self._files.protocol
         self._whole = not _WHOLE.isdisjoint((kinds,) if isinstance(kinds, str) else kinds)
@@ -95,6 +105,19 @@ class Shards:
         pyarrow.parquet.write_table(table, buffer, compression="zstd")
         self._put(_name(number), buffer.getvalue())
 
+    def is_whole(self, number: int) -> bool:
+        """Whether a shard can be read; one that a store or a disk has damaged cannot."""
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            with self._files.open(self._place(_name(number)), "rb") as file:
+                pyarrow.parquet.ParquetFile(file)
+        except (pyarrow.ArrowException, OSError) as error:
+            self._tell(f"{self.output}: {_name(number)} cannot be read ({error}); it is done again")
+            return False
+        return True
+
     def errors(self, number: int) -> int:
         """How many rows of a shard have an error; no other column is read."""
         import pyarrow.parquet
@@ -106,7 +129,7 @@ class Shards:
     def _put(self, name: str, content: bytes) -> None:
         """Write a file; where the store fails now and then, try again.
 
-        Raises OSError, with what to do, where it goes on failing.
+        Raises NotWritten, with what to do, where it goes on failing.
         """
         for wait in (*_PATIENCE, None):
             try:
@@ -114,7 +137,7 @@ class Shards:
             except Exception as error:  # Each store raises its own.
                 reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
                 if wait is None:
-                    raise OSError(
+                    raise NotWritten(
                         f"{self.output}: {name} cannot be written ({reason}); nothing that is "
                         "there is lost: mend that, and run the same command again"
                     ) from error

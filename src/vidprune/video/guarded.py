@@ -21,10 +21,10 @@ from vidprune.video.decoding import READY, request
 from vidprune.video.opening import UnreadableVideo
 from vidprune.video.views import Protocol
 
-__all__ = ["GuardedReader", "Limits"]
+__all__ = ["MOST", "GuardedReader", "Limits"]
 
 _START_SECONDS = 300.0
-_MOST = 1_000_000.0
+MOST = 1_000_000.0
 # What a process that decodes is told of its surroundings: no keys, no tokens.
 _SURROUNDINGS = re.compile(
     r"PATH|LD_LIBRARY_PATH|DYLD_\w+|PYTHON\w+|VIRTUAL_ENV|TMPDIR|LANG|LC_\w+|OMP_\w+|GLIBC_TUNABLES"
@@ -46,9 +46,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("seconds", "gib"):
             value = getattr(self, name)
-            if value is not None and not 0 < value <= _MOST:
+            if value is not None and not 0 < value <= MOST:
                 raise ValueError(
-                    f"{name}={value} must be above 0 and at most {_MOST:.0f}, or None for as much "
+                    f"{name}={value} must be above 0 and at most {MOST:.0f}, or None for as much "
                     "as it takes"
                 )
 

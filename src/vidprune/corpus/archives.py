@@ -1,0 +1,80 @@
+"""The videos in a WebDataset shard, by where they lie in it.
+
+Python's tarfile takes a header that it cannot read for the end of the archive, reads names of any
+length into memory, and believes every size: here that is refused.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from vidprune.video.datasets import VIDEO_SUFFIXES
+
+__all__ = ["videos_in"]
+
+_LONGEST_NAME = 2**20
+_NAMES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+class _Member(tarfile.TarInfo):
+    """One whose name is read only if it is no longer than a name can be."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _NAMES and not 0 <= self.size <= _LONGEST_NAME:
+            raise tarfile.ReadError(f"a name of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+def videos_in(file: Any, shard: str) -> Iterator[tuple[str, int, int]]:
+    """Name, first byte and size of every video in an open archive, of hard links those of what they
+    link to.
+
+    Raises ValueError, with the name of the `shard`, for what is no whole archive, and for members
+    that are videos by name and no plain files.
+    """
+    end = file.seek(0, 2)
+    file.seek(0)
+    places: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as archive:
+            for member in archive:
+                place = _place(member, places, shard, end)
+                if place is not None:
+                    places[member.name] = place
+                    if PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES:
+                        yield member.name, *place
+            file.seek(archive.offset)
+            mark = file.read(tarfile.BLOCKSIZE)
+    except (tarfile.TarError, OSError, OverflowError) as error:
+        raise ValueError(f"{shard} is no tar file that can be read ({error})") from error
+    if mark != bytes(tarfile.BLOCKSIZE):
+        raise ValueError(
+            f"{shard} is damaged at byte {archive.offset}: there is neither a member nor the end "
+            "of an archive; make it anew"
+        )
+
+
+def _place(
+    member: tarfile.TarInfo, places: dict[str, tuple[int, int]], shard: str, end: int
+) -> tuple[int, int] | None:
+    """Where a member's bytes lie; None for folders and the like."""
+    if member.islnk() and member.linkname in places:
+        return places[member.linkname]
+    is_video = PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES
+    if is_video and (member.issym() or member.islnk() or member.issparse()):
+        raise ValueError(
+            f"{shard} holds {member.name!r} as a link or with holes, which is no plain file; make "
+            "the shard anew with its content"
+        )
+    if not member.isreg():
+        return None
+    if not 0 <= member.size <= end - member.offset_data:
+        raise ValueError(f"{shard} is cut short: it ends before {member.name!r} does")
+    return member.offset_data, member.size
