@@ -109,12 +109,21 @@ def kills() -> str:
         "equal to the undisturbed |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    records = {name: report_record(f"kills/{name}") for name in ("alone", "ray", "shared")}
-    titles = {"alone": "plain loop", "ray": "Ray", "shared": "Ray, J-HMDB and real clips"}
+    titles = {
+        "alone": "plain loop, 8 videos a shard",
+        "alone-4": "plain loop, 4 videos a shard",
+        "ray": "Ray, 4 videos a shard",
+        "shared": "Ray, J-HMDB and real clips, 64 a shard",
+    }
+    records = {name: report_record(f"kills/{name}") for name in titles}
     for name, found in records.items():
         killed = [str(found["kills"].get(what, 0)) for what in ("driver", "machine", "worker")]
         cells = (*killed, str(found["jobs"]), str(found["equal_to_the_undisturbed"]))
         lines.append(f"| {titles[name]} | {found['videos']} | {' | '.join(cells)} |")
     last = records["ray"]
-    said = f"{hardware(last['environment'])}, {last['date'][:10]}; such as `{last['command']}`."
+    total = sum(sum(found["kills"].values()) for found in records.values())
+    said = (
+        f"{total} kills in all; {hardware(last['environment'])}, {last['date'][:10]}; such as "
+        f"`{last['command']}`, which was stopped for time after {last['jobs']} jobs."
+    )
     return "\n".join([*lines, "", said, ""])
