@@ -193,14 +193,14 @@ def _measure(name: str) -> tuple[Measure, str]:
     return attrgetter(attribute), form
 
 
-# What is shown of each record; those with every measure are drawn, too.
+# What is shown of each record, beside a drawing of it.
 _SHOWN = {
     "generated": tuple(_MEASURES),
     "generated-low": ("change", "over-random", "kl"),
     "jhmdb": tuple(_MEASURES),
     "jhmdb-low": ("change", "over-random", "kl"),
 }
-CURVES = tuple(name for name, shown in _SHOWN.items() if len(shown) == len(_MEASURES))
+CURVES = tuple(_SHOWN)
 TABLES = {
     **{
         f"curves-{name}-{measure}": partial(curves, name, *_measure(measure))

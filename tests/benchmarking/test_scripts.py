@@ -119,7 +119,10 @@ if "--output" in sys.argv:
     for name in ("train.json", "log.jsonl", "videos.txt", "curves.json"):
         (folder / name).touch()
 """
-CURVES = ("generated", "generated-low", "jhmdb", "jhmdb-low", "amounts", "choices", "views")
+CURVES = (
+    *("generated", "generated-low", "choices-generated"),
+    *("jhmdb", "jhmdb-low", "amounts", "choices", "views"),
+)
 
 
 def made(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[Any]:

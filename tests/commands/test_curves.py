@@ -1,6 +1,7 @@
 """Curves: the same costs for all, and figures that are those of runs compared by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,9 @@ from vidprune.commands import curves as module
 from vidprune.commands.compare import compare
 from vidprune.commands.wishes import Setting, Wish, settings_of
 from vidprune.demo.clips import write_clips
+from vidprune.drawing.tradeoff import draw_tradeoff
 from vidprune.inference import classify_with_each
-from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, Interval
 from vidprune.prepare import ViewOptions
 from vidprune.reducers.spec import file_name
 from vidprune.tradeoff import TradeOff
@@ -77,6 +79,22 @@ def test_nothing_is_compared_with_random_pruning_of_another_cost(
     near = [min(abs(point.share - share) for share in chance) <= 0.02 for point in others]
     assert [point.over_random is not None for point in others] == near
     assert not all(near), "one of the cheap dense models lies aside"
+
+
+def test_an_axis_of_less_than_a_decade_has_plain_numbers(
+    found: tuple[TradeOff, Path], tmp_path: Path
+) -> None:
+    record, _ = found
+    points = []
+    for number, point in enumerate(record.points):
+        kl = 0.3 + 0.01 * number
+        near = point.nearness and replace(
+            point.nearness, kl_nats=Interval(value=kl, low=kl - 0.01, high=kl + 0.01)
+        )
+        points.append(replace(point, nearness=near))
+    svg, _ = draw_tradeoff(replace(record, points=tuple(points)), tmp_path / "plot")
+    assert "0.3" in svg.read_text()
+    assert "mathdefault" not in svg.read_text()
 
 
 def test_a_video_that_cannot_be_read_is_named(

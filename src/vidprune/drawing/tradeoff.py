@@ -55,9 +55,10 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
             axes.set_ylabel(name)
             axes.invert_xaxis()
         dense = found.points[0]
+        views = f"{found.views_per_video} view{'s' if found.views_per_video > 1 else ''}"
         figure.suptitle(
             f"{', '.join(found.checkpoints)}: {found.num_videos} videos, dense top-1 "
-            f"{dense.top1.value:.1f} %, {found.views_per_video} views, {found.dtype}\n"
+            f"{dense.top1.value:.1f} %, {views}, {found.dtype}\n"
             f"{hardware(found.environment)}",
             fontsize=9,
             x=0.01,
@@ -78,8 +79,11 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
 
 def _scale(axes: "Axes", measure: Measure) -> None:
     """An axis on which small losses are told apart as well as large ones."""
+    from matplotlib.ticker import LogLocator
+
     if measure is _DIVERGENCE:
-        axes.set_yscale("log")
+        axes.set_yscale("log", subs=())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     else:
         axes.axhline(0, color=INK, linewidth=0.7, dashes=(4, 2))
         axes.set_yscale("symlog", linthresh=2, linscale=0.8)
