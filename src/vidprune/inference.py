@@ -218,9 +218,9 @@ _FEW_CORES, _MOST_DECODERS = 4, 64
 
 
 def default_workers(device: torch.device, cores: int) -> int:
-    """How many processes decode beside a model on `device`, where nobody says: one per core, as far
-    as their memory (a fifth of a GiB each) is no matter; none where the model itself computes on so
-    few cores that decoding beside it takes longer than decoding in between (`docs/speed.md`)."""
+    """How many processes decode beside a model on `device`, where nobody says: one per core, 64 at
+    most, since each has memory of its own; none where the model itself computes on so few cores
+    that decoding beside it takes longer than decoding in between (`docs/speed.md`)."""
     return 0 if device.type == "cpu" and cores <= _FEW_CORES else min(cores, _MOST_DECODERS)
 
 
@@ -290,10 +290,11 @@ def read_requests(
     """Each video with all views of the protocol (V, T, 3, S, S) uint8, or why it has none.
 
     In the order of `requests`, decoded in `workers` processes that a video may bring down or keep
-    from answering without harm (0: in this one, which it may; None: one per core).
+    from answering without harm (0: in this one, which it may; None: one per core, 64 at most).
     """
     check_workers(workers)
-    workers = min(usable_cores() if workers is None else workers, len(requests))
+    workers = min(usable_cores(), _MOST_DECODERS) if workers is None else workers
+    workers = min(workers, len(requests))
     if workers == 0:
         return (_read(request, partial(_views_of, protocol)) for request in requests)
     return in_order(

@@ -11,20 +11,13 @@ import torch
 from safetensors import SafetensorError
 
 import vidprune
-from tiny_job import drifting_images, write_checkpoint, write_list, write_video
+from tiny_job import drifting_images, write_list, write_video
+from training.short_runs import words
 from vidprune.cli import main
 from vidprune.commands.evaluate import model_digest
 from vidprune.training.full_disk import DiskFull, told_when_full
 
 pytest.importorskip("accelerate")
-
-SHORT = ("--epochs", "1", "--warmup-epochs", "0", "--workers", "0", "--repeats", "1")
-PLAIN = ("--operations", "0", "--erasing", "0", "--batch-size", "2")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +33,6 @@ def folders(tmp_path: Path) -> Path:
     for number, name in enumerate(("evaluations", "model", "tensorboard")):
         write_video(tmp_path / "data" / name / "a.mp4", drifting_images(number))
     return tmp_path / "data"
-
-
-def words(data: Path, small: Path, output: Path, *options: str) -> list[str]:
-    start = ["train", "--data", str(data), "--model", str(small), "--output", str(output)]
-    return [*start, "--device", "cpu", *SHORT, *PLAIN, *options]
 
 
 def videos(folder: Path) -> list[Path]:

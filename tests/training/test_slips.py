@@ -6,20 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny_job import CLASSES, drifting_images, write_checkpoint, write_list, write_video
+from tiny_job import CLASSES, drifting_images, write_list, write_video
+from training.short_runs import words
 from vidprune.cli import main
 from vidprune.training.clips import Clips
 from vidprune.training.trainer import VideoTrainer
 
 pytest.importorskip("accelerate")
-
-SHORT = ("--epochs", "1", "--warmup-epochs", "0", "--workers", "0", "--repeats", "1")
-PLAIN = ("--operations", "0", "--erasing", "0", "--batch-size", "2")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +25,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(data: Path, small: Path, output: Path, *options: str) -> int:
-    words = ["train", "--data", str(data), "--model", str(small), "--output", str(output)]
-    return main([*words, "--device", "cpu", *SHORT, *PLAIN, *options])
+    return main(words(data, small, output, *options))
 
 
 @pytest.mark.parametrize(

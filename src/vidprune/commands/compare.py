@@ -150,7 +150,7 @@ def read_run(path: Path, *, chosen: Collection[int] | None = None) -> Run:
 
     Raises FileNotFoundError where it left nothing, and ValueError where it has not finished.
     """
-    report = _report(path)
+    report = read_report(path)
     classes = 0
     labels: dict[str, int] = {}
     probabilities: dict[str, Tensor] = {}
@@ -188,7 +188,11 @@ def _logits(path: Path, row: dict[str, Any]) -> Tensor:
         ) from error
 
 
-def _report(path: Path) -> dict[str, Any]:
+def read_report(path: Path) -> dict[str, Any]:
+    """What the finished run in a folder says of itself; its views are not read.
+
+    Raises FileNotFoundError where there is none, and ValueError where it has not finished.
+    """
     if not (path / "run.json").is_file():
         raise FileNotFoundError(
             f"run {path} holds no run.json; name a folder that vidprune evaluate --output wrote"

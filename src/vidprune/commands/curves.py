@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidprune.backbones.checkpoints import configuration
-from vidprune.commands.compare import Run, change_of, read_run
+from vidprune.commands.compare import Run, change_of, read_report, read_run
 from vidprune.commands.evaluate import check_labels, evaluate_each
 from vidprune.commands.wishes import NEAR, Setting, Wish, settings_of
 from vidprune.inference import Classifier, check_workers
@@ -214,7 +214,7 @@ class _Trial:
 
     def report(self, setting: Setting) -> dict[str, Any]:
         """What its run reports."""
-        return read_run(self.folder(setting)).report
+        return read_report(self.folder(setting))
 
     def digest(self, setting: Setting) -> str:
         """Of the model that its run was claimed with."""

@@ -92,7 +92,7 @@ def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
                 yield Item(str(path), os.path.abspath(path))
             if os.path.isdir(each):
                 for shard in sorted(Path(each).rglob("*.tar")):
-                    yield from _members(str(shard), found_in=each)
+                    yield from _members(str(shard), may_be_empty=True)
 
 
 def _matches(given: str) -> list[str]:
@@ -133,7 +133,7 @@ def _far(given: str) -> Iterator[Item]:
         if suffix in VIDEO_SUFFIXES:
             yield Item(address, address)
         elif suffix in _ARCHIVES:
-            yield from _members(address, found_in=given)
+            yield from _members(address, may_be_empty=True)
 
 
 def _beside(listing: str, name: str, remote: bool) -> str:
@@ -243,15 +243,15 @@ def _chosen(listing: str, names: Sequence[str], column: str | None) -> str:
     )
 
 
-def _members(shard: str, *, found_in: str | None = None) -> Iterator[Item]:
-    """The videos in a WebDataset shard, where they lie in it; none need be in one that was
-    `found_in` a folder."""
+def _members(shard: str, *, may_be_empty: bool = False) -> Iterator[Item]:
+    """The videos in a WebDataset shard, where they lie in it; one that is named must hold some, one
+    that lies in a folder may be of something else."""
     empty = True
     with _opened(shard) as file:
         for name, start, size in videos_in(file, shard):
             empty = False
             yield Item(f"{shard}/{name}", shard, start, size)
-    if empty and found_in is None:
+    if empty and not may_be_empty:
         raise ValueError(f"{shard} holds no video (by the endings of its members)")
 
 
