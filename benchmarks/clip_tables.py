@@ -111,7 +111,7 @@ def _accuracy_line(run: dict[str, Any], dense: dict[str, Any]) -> str:
         return f"| {' | '.join([*cells, '', '', '', ''])} |"
     near = run["nearness"]
     cells.append(_bracketed(run["change"]["points"], "+.1f"))
-    cells.append(f"{run['change']['mcnemar_p']:.2g}")
+    cells.append(f"{run['change']['p_value']:.2g}")
     cells.append(_bracketed(near["agreement"], ".1f", " %"))
     cells.append(_bracketed(near["kl_nats"], ".3f"))
     return f"| {' | '.join(cells)} |"

@@ -68,7 +68,7 @@ PRUNED_RUN = replace(
     DENSE_RUN,
     run="runs/pruned",
     change=Change(
-        points=Interval(value=-12.3456, low=-23.4, high=-10.0), lost=9, gained=1, mcnemar_p=1.2e-5
+        points=Interval(value=-12.3456, low=-23.4, high=-10.0), lost=9, gained=1, p_value=1.2e-5
     ),
     nearness=WIDEST,
 )

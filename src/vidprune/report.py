@@ -86,7 +86,7 @@ class Prediction:
 class Change:
     """What became of the reference's accuracy: `points` of top-1, paired video by video.
 
-    `lost` videos only the reference gets right, `gained` only the other; `mcnemar_p` is the exact
+    `lost` videos only the reference gets right, `gained` only the other; `p_value` is the exact
     two-sided p of these two numbers, or, where videos come from known sources, that of flipping
     the signs of whole sources.
     """
@@ -94,7 +94,7 @@ class Change:
     points: Interval
     lost: int
     gained: int
-    mcnemar_p: float
+    p_value: float
 
     @classmethod
     def read(cls, found: Mapping[str, Any] | None) -> "Change | None":

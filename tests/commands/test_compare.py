@@ -160,7 +160,7 @@ def test_what_was_lost_and_gained_goes_into_mcnemars_test(tmp_path):
     second = write_run(tmp_path / "b", one_hot(*[0] * 6, *[1] * 9, *[0] * 1, *[1] * 4))
     _, row = compare([first, second]).runs
     assert (row.change.lost, row.change.gained) == (9, 1)
-    assert row.change.mcnemar_p == mcnemar(9, 1)
+    assert row.change.p_value == mcnemar(9, 1)
     assert row.change.points.value == -40
     assert -70 < row.change.points.low < -50 < -25 < row.change.points.high < 0
     _, back = compare([second, first]).runs
@@ -231,7 +231,7 @@ def test_the_record_as_json(job, capsys):
     assert record["intervals"] == METHOD
     change = record["runs"][1]["change"]
     assert change["points"]["low"] <= change["points"]["value"] <= change["points"]["high"]
-    assert 0 <= change["mcnemar_p"] <= 1
+    assert 0 <= change["p_value"] <= 1
 
 
 def test_a_table_for_people(job, capsys):

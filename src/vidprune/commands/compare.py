@@ -118,7 +118,7 @@ def change_of(reference: Tensor, hits: Tensor, sources: Tensor | None = None) ->
         p = mcnemar(lost, gained)
     else:
         p = sign_flip_p(hits.double() - reference.double(), sources)
-    return Change(points=points, lost=lost, gained=gained, mcnemar_p=p)
+    return Change(points=points, lost=lost, gained=gained, p_value=p)
 
 
 def _check_same_data(first: Run, other: Run) -> None:

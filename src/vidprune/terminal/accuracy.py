@@ -209,4 +209,4 @@ def _change(run: ComparedRun) -> str:
     if run.change is None:
         return ""
     value, _, bounds = interval(run.change.points, "+.1f").partition("\n")
-    return f"{value} ({run.change.mcnemar_p:.2g})\n{bounds}"
+    return f"{value} ({run.change.p_value:.2g})\n{bounds}"
