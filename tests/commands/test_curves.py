@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import torch
 from tiny_job import write_checkpoint
 from vidprune import load
 from vidprune.cli import main
-from vidprune.commands import curves as module
 from vidprune.commands.compare import compare
 from vidprune.commands.wishes import Setting, Wish, settings_of
 from vidprune.demo.clips import write_clips
@@ -313,25 +311,6 @@ def test_fewer_views_stand_only_where_they_cost_what_is_asked() -> None:
 
     assert len(asked(0.5)) == 1
     assert asked(0.3) == []
-
-
-def entry(method: str, gmacs: float, likeliest: float = 0.5) -> Any:
-    setting = Setting(method=method, reducer=f"{method}:r=1")
-    probabilities = torch.tensor([[likeliest, 1 - likeliest]])
-    pooled = SimpleNamespace(gmacs_per_video=gmacs, probabilities=probabilities)
-    return module._Entry(setting, pooled)
-
-
-def test_random_from_the_same_stages_is_what_a_method_is_compared_with() -> None:
-    """Though another costs nearer to it; and where there is none, the better one."""
-    dense = SimpleNamespace(gmacs_per_video=100.0, probabilities=torch.tensor([[0.8, 0.2]]))
-    usual, early = entry("random", 20.0, 0.3), entry("random:blocks=0/1/2", 21.0, 0.7)
-    alike = module._alike
-    assert alike(entry("sta:blocks=0/1/2,fold=true", 20.1), [usual, early], dense) is early
-    assert alike(entry("run-length", 20.1), [usual, early], dense) is early
-    assert alike(entry("run-length", 20.1), [usual], dense) is usual
-    assert alike(entry("sta:blocks=1/2/3", 20.1), [usual, early], dense) is early
-    assert alike(entry("sta", 30.0), [usual, early], dense) is None
 
 
 def test_each_is_paired_with_the_method_that_is_asked_for(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
-from vidprune.cli.options import add_source_pattern, add_views, named_path
+from vidprune.cli.options import add_machine, add_source_pattern, add_views, machine_of, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
+    from vidprune.commands.wishes import Wish
     from vidprune.tradeoff import TradeOff
 
 
@@ -35,7 +36,18 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument(
         "--output", type=named_path, required=True, metavar="DIR", help="folder of it all"
     )
-    group = verb.add_argument_group("models")
+    _add_points(verb.add_argument_group("models"))
+    add_views(verb)
+    add_source_pattern(verb)
+    verb.add_argument(
+        "--restart", action="store_true", help="discard the runs that the output folder holds"
+    )
+    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
+    return verb
+
+
+def _add_points(group: Any) -> None:
+    """What is compared at which costs."""
     group.add_argument(
         "--model",
         nargs="+",
@@ -76,50 +88,22 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         help="leave the dense model on fewer frames, smaller frames and fewer views out",
     )
     group.add_argument("--labels", metavar="SET", help="names of the classes, as of evaluate")
-    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
-    group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
-    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
-    group.add_argument("--workers", type=int, metavar="N", help="processes that decode (cores)")
-    add_views(verb)
-    add_source_pattern(verb)
-    verb.add_argument(
-        "--restart", action="store_true", help="discard the runs that the output folder holds"
-    )
-    verb.add_argument("--json", action="store_true", help="the whole record as JSON")
-    return verb
+    add_machine(group)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.commands.curves import curves
-    from vidprune.commands.wishes import SHARES, Wish
-    from vidprune.inference import named_device
-    from vidprune.prepare import ViewOptions
     from vidprune.runs import make_folder
     from vidprune.terminal import tradeoff_table
 
-    names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
-    wish = Wish(
-        models=tuple(arguments.model),
-        data=tuple(arguments.data),
-        methods=tuple(arguments.methods),
-        shares=tuple(arguments.at) if arguments.at else SHARES,
-        smaller=tuple(arguments.smaller),
-        alternatives=not arguments.no_alternatives,
-        labels=arguments.labels,
-        dtype=arguments.dtype,
-        source=arguments.source,
-        against=arguments.against,
-        views=ViewOptions(**{name: getattr(arguments, name) for name in names}),
-    )
+    wish = _wish(arguments)
     make_folder(arguments.output)
     with ExitStack() as stack:
         found = curves(
             wish,
             output=arguments.output,
-            batch_size=arguments.batch_size,
-            device=named_device(arguments.device) if arguments.device else None,
-            workers=arguments.workers,
+            machine=machine_of(arguments),
             command=arguments.command,
             restart=arguments.restart,
             **observers_of_evaluations(stack),
@@ -136,6 +120,26 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return FAILURE if found.unreadable else 0
+
+
+def _wish(arguments: argparse.Namespace) -> "Wish":
+    from vidprune.commands.wishes import SHARES, Wish
+    from vidprune.prepare import ViewOptions
+
+    names = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
+    return Wish(
+        models=tuple(arguments.model),
+        data=tuple(arguments.data),
+        methods=tuple(arguments.methods),
+        shares=tuple(arguments.at) if arguments.at else SHARES,
+        smaller=tuple(arguments.smaller),
+        alternatives=not arguments.no_alternatives,
+        labels=arguments.labels,
+        dtype=arguments.dtype,
+        source=arguments.source,
+        against=arguments.against,
+        views=ViewOptions(**{name: getattr(arguments, name) for name in names}),
+    )
 
 
 def _draw(found: "TradeOff", folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidprune.commands.side_by_side import Machine
 
 SPECS = "sta:r=64, random:r=64, ..."
 SOURCES = (
@@ -86,7 +89,6 @@ def add_model(
         default="interpolate",
         help="position table at other sizes than the checkpoint's (interpolate)",
     )
-    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     add_products(group)
     if batches:
         group.add_argument(
@@ -94,6 +96,12 @@ def add_model(
             action="store_true",
             help="compile the model as one graph: minutes at first, then faster, on GPUs above all",
         )
+    add_machine(group, batches=batches)
+
+
+def add_machine(group: Any, *, batches: bool = True) -> None:
+    """What a model runs on, and in which precision."""
+    group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     if batches:
         group.add_argument(
@@ -104,6 +112,18 @@ def add_model(
         type=int,
         metavar="N",
         help="processes that decode (one per core; on CPUs of up to four cores none)",
+    )
+
+
+def machine_of(arguments: argparse.Namespace) -> "Machine":
+    """What evaluations run on."""
+    from vidprune.commands.side_by_side import Machine
+    from vidprune.inference import named_device
+
+    return Machine(
+        batch_size=arguments.batch_size,
+        device=named_device(arguments.device) if arguments.device else None,
+        workers=arguments.workers,
     )
 
 

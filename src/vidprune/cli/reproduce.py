@@ -2,11 +2,12 @@
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vidprune.cli.console import name_unreadable, observers_of_evaluations, open_console
-from vidprune.cli.options import named_path
+from vidprune.cli.options import add_machine, machine_of, named_path
 from vidprune.cli.statuses import FAILURE
 
 # Repeated here, so that help costs no import of torch; a test keeps them alike.
@@ -47,12 +48,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument(
         "--output", type=named_path, required=True, metavar="DIR", help="folder of it all"
     )
-    verb.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
-    verb.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
-    verb.add_argument("--batch-size", type=int, default=8, metavar="N", help="views at once (8)")
-    verb.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (one per core)"
-    )
+    add_machine(verb)
     verb.add_argument(
         "--restart", action="store_true", help="discard the runs that the output folder holds"
     )
@@ -62,8 +58,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
-    from vidprune.commands.reproduce import Machine, Wanted, reproduce
-    from vidprune.inference import named_device
+    from vidprune.commands.reproduce import Wanted, reproduce
     from vidprune.parallel import join, leave
     from vidprune.runs import make_folder
     from vidprune.terminal import reproduction_table
@@ -82,12 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             found = reproduce(
                 wanted,
                 output=arguments.output,
-                machine=Machine(
-                    batch_size=arguments.batch_size,
-                    device=named_device(arguments.device) if arguments.device else None,
-                    workers=arguments.workers,
-                    process=process,
-                ),
+                machine=replace(machine_of(arguments), process=process),
                 command=arguments.command,
                 restart=arguments.restart,
                 **(observers_of_evaluations(stack) if process.reports else {}),

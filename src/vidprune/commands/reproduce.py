@@ -1,7 +1,7 @@
 """A table of the paper rerun on one's own copies of its data and checkpoints."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -15,13 +15,12 @@ from vidprune.backbones.architectures import architecture
 from vidprune.backbones.base import Shape
 from vidprune.backbones.registry import shape_of
 from vidprune.commands.compare import Run, change_of, read_run
-from vidprune.commands.evaluate import check_labels, evaluate_each
-from vidprune.inference import Classifier
+from vidprune.commands.evaluate import check_labels
+from vidprune.commands.side_by_side import Machine, evaluate_side_by_side, passes
 from vidprune.intervals import share_interval
 from vidprune.macs import costs
 from vidprune.metrics import top_class
-from vidprune.parallel import Process
-from vidprune.prepare import ViewOptions, class_names_of, load_model, protocol_for
+from vidprune.prepare import ViewOptions, class_names_of, load_model
 from vidprune.pruned import prune
 from vidprune.published import LEVEL_TOLERANCE, TABLES, Cell
 from vidprune.reducers.spec import NONE, file_name
@@ -100,16 +99,6 @@ def _refuse_strangers(
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What the evaluations run on."""
-
-    batch_size: int = 8
-    device: torch.device | None = None
-    workers: int | None = None
-    process: Process = field(default_factory=Process)
-
-
 def reproduce(
     wanted: Wanted,
     *,
@@ -133,11 +122,11 @@ def reproduce(
     machine = machine or Machine()
     unlike = {needs: _check(wanted, needs, cells) for needs, cells in _by_checkpoint(wanted.cells)}
     folders = _folders(wanted.cells, output)
-    passes = _passes(folders)
-    for number, together in enumerate(passes, start=1):
+    rounds = passes(folders.values(), lambda run: run[0].series)
+    for number, together in enumerate(rounds, start=1):
         first, _ = together[0]
         reducers = ", ".join(cell.reducer for cell, _ in together)
-        tell(f"pass {number} of {len(passes)}: {first.needs}, {_views(first)} views, {reducers}")
+        tell(f"pass {number} of {len(rounds)}: {first.needs}, {_views(first)} views, {reducers}")
         for report in _evaluate(wanted, together, machine, command, restart, observe):
             _refuse_unreadable(report, first)
     if not machine.process.reports:
@@ -221,16 +210,6 @@ def _folders(cells: Sequence[Cell], output: Path) -> dict[tuple[Any, ...], tuple
     }
 
 
-def _passes(
-    folders: Mapping[tuple[Any, ...], tuple[Cell, Path]],
-) -> list[list[tuple[Cell, Path]]]:
-    """The evaluations of one model on the same views, together."""
-    found: dict[tuple[Any, ...], list[tuple[Cell, Path]]] = {}
-    for cell, folder in folders.values():
-        found.setdefault(cell.series, []).append((cell, folder))
-    return list(found.values())
-
-
 def _options(cell: Cell) -> ViewOptions:
     return ViewOptions(protocol=cell.preset, segments=cell.segments)
 
@@ -258,30 +237,20 @@ def _evaluate(
     command: str,
     restart: bool,
     observe: Callable[[Progress], object],
-) -> Iterable[Report]:
+) -> list[Report]:
     """Reducers of one model on the same views."""
     first, _ = together[0]
-    model = _model(wanted, first)
-    reports = evaluate_each(
-        {
-            folder: Classifier(
-                prune(model, cell.reducer),
-                protocol_for(model, _options(cell)),
-                batch_size=machine.batch_size,
-                device=machine.device,
-            )
-            for cell, folder in together
-        },
-        _samples(wanted, first, model),
+    return evaluate_side_by_side(
+        _model(wanted, first),
+        {folder: cell.reducer for cell, folder in together},
+        views=_options(first),
         checkpoint=wanted.checkpoints[first.needs],
-        data=str(wanted.data[first.data]),
+        data=wanted.data[first.data],
+        machine=machine,
         command=command,
-        workers=machine.workers,
         restart=restart,
-        process=machine.process,
         observe=observe,
     )
-    return reports.values()
 
 
 def _refuse_unreadable(report: Report, cell: Cell) -> None:

@@ -114,9 +114,11 @@ class Setting:
 
     @property
     def is_random(self) -> bool:
-        """Whether it drops tokens at random, and folds none."""
+        """Whether others are measured by it: it drops tokens at random, folds none, and is the
+        draw that is made in any case."""
         kind, _, options = self.method.partition(":")
-        return kind == RANDOM and "fold" not in options
+        named = {each.partition("=")[0] for each in options.split(",") if each}
+        return kind == RANDOM and named <= {*_WHERE}
 
     @property
     def places(self) -> frozenset[str]:
