@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
 from records import RESULTS
 
+from vidprune.drawing.tradeoff import draw_tradeoff
 from vidprune.intervals import METHOD, Interval
 from vidprune.report import hardware
 from vidprune.tradeoff import Point, TradeOff
@@ -62,14 +65,27 @@ def amounts(measure: Measure, form: str) -> str:
     return "\n".join([*_grid(found.points[1:], measure, form, heads), "", _said(found), ""])
 
 
+def actor_record(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / "curves" / name / "actors.json").read_text("utf-8"))
+
+
+def actors_kept(*names: str) -> Measure:
+    """The share of the actors that stays at a point of these records, in per cent."""
+    rows = [row for name in names for row in actor_record(name)["rows"]]
+    shares = {row["setting"]: Interval(**row["actors"]) for row in rows}
+    return lambda point: shares.get(point.setting)
+
+
+def draw_curves(name: str, folder: Path) -> Path:
+    """The plot of a record, with what stays of the actors."""
+    more = [("actors' patches that stay, %", actors_kept(name))]
+    _, png = draw_tradeoff(curve_record(name), folder / f"curves-{name}", more)
+    return png
+
+
 def actors(*names: str) -> str:
     """The share of the actors that stays at every cost, in per cent, of these records."""
-    found = [
-        json.loads((RESULTS / "curves" / name / "actors.json").read_text("utf-8")) for name in names
-    ]
-    shares = {
-        row["setting"]: Interval(**row["actors"]) for record in found for row in record["rows"]
-    }
+    found = [actor_record(name) for name in names]
     points = [point for name in names for point in curve_record(name).points[1:]]
     heads = {share: f"{share:.0%}" for share in COLUMNS}
     said = (
@@ -77,9 +93,7 @@ def actors(*names: str) -> str:
         f"{hardware(found[0]['environment'])}, {found[0]['date'][:10]}: `{found[0]['command']}`, "
         f"and the same of the low costs. In brackets: {found[0].get('intervals', METHOD)}."
     )
-    return "\n".join(
-        [*_grid(points, lambda point: shares.get(point.setting), ".1f", heads), "", said, ""]
-    )
+    return "\n".join([*_grid(points, actors_kept(*names), ".1f", heads), "", said, ""])
 
 
 def choices(record: str, share: float) -> str:

@@ -43,7 +43,6 @@ from speed_tables import (
 from vidprune.benchmarking.plots import draw
 from vidprune.benchmarking.report import Benchmark
 from vidprune.benchmarking.table import markdown
-from vidprune.drawing.tradeoff import draw_tradeoff
 
 __all__ = ["FAMILIES", "PAGES", "TABLES", "main", "texts"]
 
@@ -121,8 +120,7 @@ def draw_plots() -> None:
         for name in ("agreement", "throughput"):
             shutil.copy(f"{folder}/{name}.png", ROOT / "docs" / "images" / f"benchmark-{name}.png")
         for name in curve_tables.CURVES:
-            draw_tradeoff(curve_tables.curve_record(name), Path(folder) / f"curves-{name}")
-            shutil.copy(f"{folder}/curves-{name}.png", ROOT / "docs" / "images")
+            shutil.copy(curve_tables.draw_curves(name, Path(folder)), ROOT / "docs" / "images")
 
 
 def main(check: bool) -> int:

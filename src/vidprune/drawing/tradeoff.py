@@ -1,8 +1,10 @@
 """Accuracy, disagreement and divergence over arithmetic, a line for every method."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from vidprune.benchmarking.plot_axes import INK, panels_of, style
@@ -21,6 +23,10 @@ _CHANGE: Measure = attrgetter("change_points")
 _DIVERGENCE: Measure = attrgetter("kl_nats")
 
 
+# Of a title above it.
+_SIGNS_A_PANEL = 60
+
+
 def _disagreement(point: Point) -> Interval | None:
     same = point.agreement
     if same is None or same.low is None or same.high is None:
@@ -35,17 +41,22 @@ _MEASURES: tuple[tuple[str, Measure], ...] = (
 )
 
 
-def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
+def draw_tradeoff(
+    found: TradeOff, stem: Path, more: Sequence[tuple[str, Measure]] = ()
+) -> list[Path]:
     """Leave the curves of a record beside `stem`, as SVG and as PNG, and say where.
 
     Over the share of the dense arithmetic, which falls to the right: what became of top-1, how
-    often the class is not the dense model's, and KL. Bars are 95 %; dense models that cost less are
-    points without a line. Raises RuntimeError where matplotlib is not installed.
+    often the class is not the dense model's, and KL; and `more`, shares in per cent by their names.
+    Bars are 95 %; dense models that cost less are points without a line. Raises RuntimeError where
+    matplotlib is not installed.
     """
     methods = list(dict.fromkeys(point.method for point in found.points[1:]))
+    measures = (*_MEASURES, *more)
+    columns = len(measures) if len(measures) < 4 else 2
     with style():
-        figure, panels = panels_of(1, len(_MEASURES))
-        for axes, (name, measure) in zip(panels[0], _MEASURES, strict=True):
+        figure, panels = panels_of(-(-len(measures) // columns), columns)
+        for axes, (name, measure) in zip(chain(*panels), measures, strict=False):
             for number, method in enumerate(methods):
                 points = [point for point in found.points if point.method == method]
                 aside = 100 * (number - len(methods) / 2) * 0.0015
@@ -54,12 +65,8 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
             axes.set_xlabel("dense arithmetic of a video, %")
             axes.set_ylabel(name)
             axes.invert_xaxis()
-        dense = found.points[0]
-        views = f"{found.views_per_video} view{'s' if found.views_per_video > 1 else ''}"
         figure.suptitle(
-            f"{', '.join(found.checkpoints)}: {found.num_videos} videos, dense top-1 "
-            f"{dense.top1.value:.1f} %, {views}, {found.dtype}\n"
-            f"{hardware(found.environment)}",
+            "\n".join(fill(line, _SIGNS_A_PANEL * columns) for line in _title(found)),
             fontsize=9,
             x=0.01,
             ha="left",
@@ -67,7 +74,7 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
         figure.legend(
             *panels[0][0].get_legend_handles_labels(),
             loc="outside lower left",
-            ncols=min(5, len(methods)),
+            ncols=min(2 * columns, 5, len(methods)),
             frameon=False,
         )
         paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
@@ -77,6 +84,16 @@ def draw_tradeoff(found: TradeOff, stem: Path) -> list[Path]:
     return paths
 
 
+def _title(found: TradeOff) -> tuple[str, str]:
+    views = f"{found.views_per_video} view{'s' if found.views_per_video > 1 else ''}"
+    dense = found.points[0].top1.value
+    return (
+        f"{', '.join(found.checkpoints)}: {found.num_videos} videos, dense top-1 {dense:.1f} %, "
+        f"{views}, {found.dtype}",
+        hardware(found.environment),
+    )
+
+
 def _scale(axes: "Axes", measure: Measure) -> None:
     """An axis on which small losses are told apart as well as large ones."""
     from matplotlib.ticker import LogLocator
@@ -84,7 +101,7 @@ def _scale(axes: "Axes", measure: Measure) -> None:
     if measure is _DIVERGENCE:
         axes.set_yscale("log", subs=())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    else:
+    elif measure in (_CHANGE, _disagreement):
         axes.axhline(0, color=INK, linewidth=0.7, dashes=(4, 2))
         axes.set_yscale("symlog", linthresh=2, linscale=0.8)
         losses, gains = (50, 20, 10, 5, 2, 1), (1, 2, 5, 10, 20, 50)
