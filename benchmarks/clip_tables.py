@@ -1,12 +1,14 @@
 """Tables of what was found on clips: accuracy, nearness, and what the kept tokens hold."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from records import RESULTS, ROOT, report_record
 
 from vidprune.intervals import METHOD
 from vidprune.report import Demo, DemoRow, hardware
+from vidprune.reproduction import Reproduction
 
 
 def demo() -> str:
@@ -100,6 +102,28 @@ def accuracy(name: str) -> str:
         f"{found['num_videos']} videos, {dense['dtype']}; {dense['hardware']}, "
         f"{found['date'][:10]}; such as `{dense['command']}`. In brackets: {found['intervals']}; "
         "p: McNemar's exact test."
+    )
+    return "\n".join([*lines, "", said, ""])
+
+
+def reproduced(table: str) -> str:
+    """A table of the paper beside its rerun on stand-ins."""
+    found = Reproduction.from_json((RESULTS / "reproduce" / f"{table}.json").read_text("utf-8"))
+    lines = [
+        "| | paper: top-1 | change | stand-in: top-1 | change | is it the paper's? | GMACs |",
+        "|---|--:|--:|--:|--:|---|---|",
+    ]
+    for row in found.rows:
+        gmacs = f"{row.told_gmacs:g} and {row.gmacs:.1f}: {row.gmacs_verdict}"
+        cells = [f"`{row.reducer}`", f"{row.told_top1:.1f}"]
+        cells.append("" if row.told_change is None else f"{row.told_change:+.1f}")
+        cells.append(f"{row.top1.value:.1f}")
+        cells.append("" if row.change is None else _bracketed(asdict(row.change.points), "+.1f"))
+        lines.append(f"| {' | '.join([*cells, row.verdict or row.not_judged or '', gmacs])} |")
+    said = (
+        f"{found.rows[0].num_videos} videos, {found.rows[0].views} views, {found.dtype}; "
+        f"{hardware(found.environment)}, {found.date[:10]}: `{found.command}`. In brackets: "
+        f"{found.intervals}."
     )
     return "\n".join([*lines, "", said, ""])
 

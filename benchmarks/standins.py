@@ -5,7 +5,7 @@
 Kinetics and the published checkpoints are not at hand. In their place stand generated clips, and a
 ViT-S of the published shape with random weights whose head was fitted to these very clips, so that
 its changes are judged at all; it is saved as the authors save theirs. What comes of it says that
-the whole way works, from a checkpoint to a verdict, and nothing about the method. Everything goes to
+the whole way works, from a checkpoint to a verdict, and nothing about the method. All of it goes to
 runs/standins/, the record to benchmarks/results/reproduce/.
 """
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import corpus_tables
 import curve_tables
 import training_tables
-from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions
+from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions, reproduced
 from records import RESULTS, ROOT, benchmark_record
 from speed_tables import (
     FAMILIES,
@@ -84,6 +84,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy-demo": partial(accuracy, "demo"),
     "accuracy-videoswin": partial(accuracy, "videoswin"),
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),
+    "reproduced": partial(reproduced, "table2"),
     **curve_tables.TABLES,
     **training_tables.TABLES,
     **{
