@@ -382,8 +382,8 @@ def support_table() -> str:
     ]
     legend = (
         "c: classifier; f: features, of the model without its head; g: one graph under "
-        "`torch.compile`; e: strict `torch.export` with any batch; -: refused by `prune`, with the "
-        "reason. Made from the tables that the tests run over."
+        "`torch.compile`; e: `torch.export` and ONNX with any batch; -: refused by `prune`, with "
+        "the reason. Made from the tables that the tests run over."
     )
     numbered = [f"({number}) {note}" for number, note in enumerate(notes, 1)]
     below = [fill(legend, 100), "", *(fill(note, 100) + "<br>" for note in numbered)]

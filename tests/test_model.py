@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments, pipeline
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
-from reducers import sta_by_loops
 from tiny_videomae import clips, tiny_videomae
+from vidprune.exporting import sta_by_loops
 from vidprune.layout import Layout, TokenGrid
 from vidprune.model import pixel_keys
 from vidprune.pruned import Pruned, prune, unprune

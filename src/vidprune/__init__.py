@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidprune.backbones.checkpoints import load
     from vidprune.backbones.refusals import CheckpointError
+    from vidprune.exporting.running import load_exported
     from vidprune.layout import Layout, TokenGrid
     from vidprune.macs import costs, gmacs_per_view
     from vidprune.model import Trace
@@ -46,6 +47,7 @@ _WHERE = {
     "costs": "macs",
     "gmacs_per_view": "macs",
     "load": "backbones.checkpoints",
+    "load_exported": "exporting.running",
     "VidTLDR": "reducers.vid_tldr",
     "ViewOptions": "prepare",
     "UnreadableVideo": "video",
@@ -78,6 +80,7 @@ __all__ = [
     "costs",
     "gmacs_per_view",
     "load",
+    "load_exported",
     "parse_reducer",
     "prune",
     "read_clip",

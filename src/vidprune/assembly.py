@@ -8,9 +8,12 @@ import torch
 from transformers import PreTrainedModel
 
 from vidprune.backbones.positions import PositionRule
+from vidprune.exporting.record import is_exported, read_record
+from vidprune.exporting.running import Exported, load_exported
 from vidprune.inference import Classifier, ViewModel
 from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import prune
+from vidprune.reducers.spec import NONE
 from vidprune.video import Protocol
 
 __all__ = ["Assembly"]
@@ -35,11 +38,21 @@ class Assembly:
     batch_size: int = 8
     compiled: bool = False
 
-    def models(self, reducers: Sequence[str]) -> tuple[list[PreTrainedModel], Protocol]:
+    def models(
+        self, reducers: Sequence[str], device: torch.device | None = None
+    ) -> tuple[list[PreTrainedModel | Exported], Protocol]:
         """The model with each of these reducers, over the same weights, and the views it is given.
 
-        Raises ValueError and FileNotFoundError as `load_model`, `prune` and `protocol_for` do.
+        An exported model has its reducer, and is put on `device` (None: where it runs best); any
+        other model is where it was loaded.
+
+        Raises ValueError and FileNotFoundError as `load_model`, `load_exported`, `prune` and
+        `protocol_for` do, and for options that an exported model does not take.
         """
+        if is_exported(self.source):
+            self._check_exported(reducers)
+            exported = load_exported(self.source, device=device)
+            return [exported], protocol_for(exported, self.options)
         model = load_model(
             self.source,
             options=self.options,
@@ -56,8 +69,52 @@ class Assembly:
 
     def make(self, device: torch.device | None = None) -> ViewModel:
         """The model with its own reducer, ready for videos; a `Classifier` if it has a head."""
-        (model,), protocol = self.models([self.reducer])
+        (model,), protocol = self.models([self.reducer], device)
+        return self.ready(model, protocol, device)
+
+    def ready(
+        self,
+        model: PreTrainedModel | Exported,
+        protocol: Protocol,
+        device: torch.device | None = None,
+    ) -> ViewModel:
+        """One of its models with its views."""
         kind = ViewModel if self.head is False else Classifier
-        return kind(
-            model, protocol, batch_size=self.batch_size, device=device, compiled=self.compiled
-        )
+        batch = self.batch_size
+        if isinstance(model, Exported):
+            device, batch = model.device, model.record.batch or batch
+        return kind(model, protocol, batch_size=batch, device=device, compiled=self.compiled)
+
+    def _check_exported(self, reducers: Sequence[str]) -> None:
+        """Refuse what was settled when the model was exported."""
+        own = read_record(Path(self.source))
+        settled: dict[str, tuple[object, object]] = {
+            "arch": (self.arch, None),
+            "config": (self.config, None),
+            "positions": (self.positions, "interpolate"),
+            "labels": (self.labels, None),
+            "dtype": (self.dtype, "fp32"),
+            "attn_implementation": (self.attn_implementation, None),
+            "onednn": (self.onednn, False),
+            "compile": (self.compiled, False),
+            "frames": (self.options.frames, None),
+            "size": (self.options.size, None),
+        }
+        for name, (given, usual) in settled.items():
+            if given != usual:
+                raise ValueError(
+                    f"{self.source} is exported, which settles {name}; leave it out, or export the "
+                    "model again with another"
+                )
+        for reducer in reducers:
+            if reducer not in (NONE, own.reducer):
+                raise ValueError(
+                    f"{self.source} is exported with reducer={own.reducer}, not {reducer}; export "
+                    "the model again with that"
+                )
+        embeds = own.outputs[0] != "logits"
+        if embeds != (self.head is False):
+            raise ValueError(
+                f"{self.source} gives {'vectors' if embeds else 'logits'}; "
+                + ("ask embed for them" if embeds else "vectors take export --encoder")
+            )

@@ -107,7 +107,7 @@ class Classifier(ViewModel):
     """A `ViewModel` with a head. Raises ValueError for an encoder without one."""
 
     def __init__(self, model: PreTrainedModel, protocol: Protocol, **options: Any) -> None:
-        if known_class(model) is not None and not has_head(model):
+        if answer_of(model) != "logits":
             raise ValueError(
                 f"model is a {type(model).__name__}, an encoder without a head, which has no "
                 "classes to choose from; load a classifier's checkpoint"
@@ -133,9 +133,15 @@ class Classifier(ViewModel):
         return _Begun(waiting, logits)
 
 
+def answer_of(model: PreTrainedModel) -> str:
+    """What of a model's output is taken: logits of what has a head, else one vector per clip."""
+    if hasattr(model, "answer"):
+        return str(model.answer)
+    return "logits" if known_class(model) is None or has_head(model) else "pooler_output"
+
+
 def _answer_by(model: PreTrainedModel) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits of what has a head, one vector per clip of what has none."""
-    name = "logits" if known_class(model) is None or has_head(model) else "pooler_output"
+    name = answer_of(model)
 
     def answer(pixels: Tensor, clip_keys: Tensor) -> Tensor:
         found: Tensor = getattr(model(pixels, clip_keys=clip_keys), name)

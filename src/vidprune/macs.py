@@ -93,7 +93,10 @@ def _shape(model: PreTrainedModel | PreTrainedConfig) -> Shape:
 
 def gmacs_per_view(model: PreTrainedModel) -> float:
     """Multiply-accumulates of one clip's forward, in 10^9, the selection's included."""
-    return costs(model).gmacs_per_view
+    # Of an exported model the configuration is left, and what it was pruned with.
+    exported = not isinstance(model, PreTrainedModel)
+    found = costs(model.config, model.reducer) if exported else costs(model)
+    return found.gmacs_per_view
 
 
 def _walk(

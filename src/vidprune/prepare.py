@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.checkpoints import load, name_classes
 from vidprune.backbones.positions import PositionRule
 from vidprune.backbones.registry import adapt, has_head
+from vidprune.exporting.running import Exported
 from vidprune.inference import normalisation_of
 from vidprune.labels import LABEL_SETS, label_names
 from vidprune.video import PROTOCOLS, Protocol, class_names, normalise, plain_names, read_views
@@ -85,7 +86,7 @@ def load_model(
     return model
 
 
-def protocol_for(model: PreTrainedModel, options: ViewOptions) -> Protocol:
+def protocol_for(model: PreTrainedModel | Exported, options: ViewOptions) -> Protocol:
     """The views to take: the preset, or what the checkpoint records, with its parts replaced.
 
     Frames and size are the model's own, which `load_model` made to fit.
@@ -106,7 +107,8 @@ def protocol_for(model: PreTrainedModel, options: ViewOptions) -> Protocol:
     }
     if parts.get("sampling") == "segment":
         parts.setdefault("stride", 1)
-    frames, _, height, width = adapt(model).clip_shape
+    exported = isinstance(model, Exported)
+    frames, _, height, width = model.record.clip_shape if exported else adapt(model).clip_shape
     if height != width:
         raise ValueError(f"the model takes {height}x{width} pixels, but views are square")
     return replace(base, **parts, frames=frames, size=height)

@@ -10,7 +10,6 @@ import torch
 import torch._dynamo.testing
 from torch import Tensor, nn
 
-from reducers import sta_by_loops
 from vidprune.backbones.architectures import architecture
 from vidprune.backbones.base import compiled_half
 from vidprune.backbones.packed_attention import attend_packed
@@ -19,6 +18,7 @@ from vidprune.backbones.registry import adapt, shape_of
 from vidprune.backbones.videoswin_model import VideoSwinConfig, VideoSwinForVideoClassification
 from vidprune.backbones.window_attention import window_bias
 from vidprune.backbones.windows import Cut
+from vidprune.exporting import sta_by_loops
 from vidprune.layout import Layout, Quotas, TokenGrid
 from vidprune.macs import costs
 from vidprune.model import run

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from comparator import assert_same_selection
-from reducers import sta_by_loops
+from vidprune.exporting import sta_by_loops
 from vidprune.layout import Layout, TokenGrid
 from vidprune.reducers.base import Reducer, Signals
 from vidprune.reducers.draws import draw

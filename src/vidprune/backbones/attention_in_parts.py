@@ -104,6 +104,9 @@ def attend(
 
 def attention_of(model: PreTrainedModel) -> str | None:
     """What a model attends by, where that is not what its family takes of itself; else None."""
+    if not isinstance(model, PreTrainedModel):
+        # Exported, with whatever it was exported with.
+        return None
     name = model.config._attn_implementation
     if name in (IN_PARTS, BY_ONEDNN):
         name = _in_effect(name, model.dtype) if model.device.type == "cpu" else _SDPA

@@ -35,17 +35,12 @@ def make_classifiers(arguments: argparse.Namespace, reducers: Sequence[str]) -> 
     """The model with each of these reducers, over the same weights."""
     from vidprune.inference import Classifier, named_device
 
-    models, protocol = make_models(arguments, reducers)
-    return [
-        Classifier(
-            model,
-            protocol,
-            batch_size=arguments.batch_size,
-            device=named_device(arguments.device) if arguments.device else None,
-            compiled=arguments.compile,
-        )
-        for model in models
-    ]
+    assembly = assembly_of(arguments)
+    device = named_device(arguments.device) if arguments.device else None
+    models, protocol = assembly.models(reducers, device)
+    tell_random_weights(arguments)
+    found = [assembly.ready(model, protocol, device) for model in models]
+    return [each for each in found if isinstance(each, Classifier)]
 
 
 def make_models(

@@ -19,6 +19,7 @@ from vidprune.cli import (
     demo,
     embed,
     evaluate,
+    export,
     predict,
     reproduce,
     train,
@@ -41,6 +42,7 @@ VERBS = {
     "benchmark": benchmark,
     "visualize": visualize,
     "app": app,
+    "export": export,
     "train": train,
     "demo": demo,
 }

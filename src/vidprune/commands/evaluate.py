@@ -31,7 +31,6 @@ from vidprune.inference import (
 )
 from vidprune.macs import gmacs_per_view
 from vidprune.parallel import Process
-from vidprune.pruned import Pruned
 from vidprune.reducers.spec import describe
 from vidprune.report import Progress, Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
@@ -311,7 +310,10 @@ def _run(
 
 
 def model_digest(model: PreTrainedModel) -> str:
-    """A short name for exactly this model: its weights, fixed tables and configuration."""
+    """A short name for exactly this model: its weights, fixed tables and configuration; or what it
+    says itself."""
+    if hasattr(model, "digest"):
+        return str(model.digest)
     config = {k: v for k, v in model.config.to_dict().items() if k not in _NAMES_IN_CONFIG}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     # Fixed tables, such as VideoMAE's positions, are in no state dict: buffers that are not saved,
@@ -334,7 +336,7 @@ def _digest(content: bytes) -> str:
 
 
 def _reducer(model: PreTrainedModel) -> str:
-    return describe(model.reducer if isinstance(model, Pruned) else None)
+    return describe(getattr(model, "reducer", None))
 
 
 def _dtype(model: PreTrainedModel) -> str:

@@ -66,11 +66,13 @@ def visit(
 
 
 def unit(row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Scaled to length 1; a row of zeros stays."""
     length = math.sqrt(sum(float(x) ** 2 for x in row))
     return row / length if length > 0 else row
 
 
 def importance(group: list[npt.NDArray[np.float64]]) -> list[float]:
+    """Activation of each token of a group, 0 for the smallest to 1 for the largest."""
     activation = [sum(abs(float(x)) for x in token) for token in group]
     low, high = min(activation), max(activation)
     return [(a - low) / (high - low) if high > low else 0.0 for a in activation]
@@ -94,6 +96,7 @@ def accumulate(
     previous: list[npt.NDArray[np.float64]],
     weights: list[float],
 ) -> list[float]:
+    """How much of the previous group each token repeats, by the weights of what was kept there."""
     seen = [0.0] * len(metric)
     for row, weight in zip(previous, weights, strict=True):
         shares = [math.exp(float(new @ row)) for new in metric]
@@ -104,6 +107,7 @@ def accumulate(
 
 
 def rank(seen: float, semantic: float, score: str) -> float:
+    """What ranks a token: low stays."""
     return {"both": seen * (1 - semantic), "temporal": seen, "semantic": 1 - semantic}[score]
 
 

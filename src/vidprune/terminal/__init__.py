@@ -10,6 +10,7 @@ from vidprune.terminal.accuracy import (
     training_table,
 )
 from vidprune.terminal.costs import benchmark_tables, costs_table, demo_table, summary_table
+from vidprune.terminal.exports import export_table
 from vidprune.terminal.progress import ProgressBar, progress_columns, progress_of
 from vidprune.terminal.words import shown
 
@@ -20,6 +21,7 @@ __all__ = [
     "comparison_table",
     "costs_table",
     "demo_table",
+    "export_table",
     "prediction_table",
     "progress_columns",
     "progress_of",

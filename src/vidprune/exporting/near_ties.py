@@ -1,0 +1,81 @@
+"""Whether a selection is STA's, where rounding may have its say.
+
+Note [near ties]: two tokens whose float64 scores differ by at most `tolerance` of the score's
+scale may stand in either order, and either may be the last to stay; every other pair is bound.
+The scale is 1 for a cosine and the group's largest score for a score: rounding errors live on
+that scale, since a cosine is a sum, and 1 - importance a difference, of numbers of order one.
+
+An allowed flip at the edge of a group changes what the next group is compared with, by far more
+than rounding. So nothing is forgiven downstream: each group is scored in float64 *given what the
+judged selection kept in the groups before*, and judged on those scores. Likewise from stage to
+stage: each stage is judged on the tokens and keys that entered it, in the order they entered.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from vidprune.exporting.sta_by_loops import visit
+
+TOLERANCE = 1e-5
+
+
+def departure(
+    kept: Tensor,
+    tokens: Tensor,
+    keys: Tensor,
+    *,
+    groups: int,
+    drop: int,
+    backward: bool = False,
+    score: str = "both",
+    tolerance: float = TOLERANCE,
+) -> str | None:
+    """Where a selection `kept` (B, K) first departs from the specification's choice among tokens
+    (B, L, C) with keys (B, L, d); None where it does not. See Note [near ties]."""
+    size = tokens.shape[1] // groups
+    if kept.shape != (tokens.shape[0], groups * (size - drop)):
+        return f"{tuple(kept.shape)} are kept, not {(tokens.shape[0], groups * (size - drop))}"
+    for clip, positions in enumerate(kept.tolist()):
+        lists = [
+            [position - group * size for position in positions[first : first + size - drop]]
+            for group, first in enumerate(range(0, len(positions), size - drop))
+        ]
+        if wrong := _misplaced(lists, size):
+            return f"clip {clip}, {wrong}"
+        visits = visit(
+            tokens[clip].double().numpy(),
+            keys[clip].double().numpy(),
+            groups=groups,
+            drop=drop,
+            backward=backward,
+            score=score,
+            follow=lists,
+        )
+        for group, scores, scale in visits:
+            if wrong := _misranked(lists[group], scores, tolerance * scale):
+                return f"clip {clip}, group {group}: {wrong}"
+    return None
+
+
+def _misplaced(lists: list[list[int]], size: int) -> str | None:
+    """Kept positions stand group by group in temporal order, each once."""
+    for group, chunk in enumerate(lists):
+        if not all(0 <= position < size for position in chunk):
+            return f"group {group} holds tokens of another group"
+        if len(set(chunk)) != len(chunk):
+            return f"group {group} holds a token twice"
+    return None
+
+
+def _misranked(stay: list[int], scores: list[float], slack: float) -> str | None:
+    """Scores rise along `stay`, and no token left out scores less than one that stays."""
+    values = np.array(scores)
+    ranked = values[stay]
+    behind = (np.maximum.accumulate(ranked) - ranked).max()
+    # Not "above", which what is no number never is.
+    if not behind <= slack:
+        return f"order kept is off by {behind:.3g} > {slack:.3g}"
+    gone = np.delete(values, stay)
+    if gone.size and not (gap := ranked.max() - gone.min()) <= slack:
+        return f"a token stays that scores {gap:.3g} above one that went"
+    return None

@@ -1,0 +1,436 @@
+"""Exported models do what the model does, or are not handed over."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tiny_videomae import tiny_videomae
+from vidprune.cli import main
+from vidprune.cli.export import FORMATS as OFFERED
+from vidprune.commands import export as module
+from vidprune.commands.evaluate import model_digest
+from vidprune.commands.export import Exporting, export
+from vidprune.demo.clips import write_clips
+from vidprune.exporting import onnx as onnx_module
+from vidprune.exporting.checking import ExportError, compare
+from vidprune.exporting.program import Answering, trace
+from vidprune.exporting.record import FORMATS, ExportRecord, record_path
+from vidprune.exporting.running import Exported, load_exported
+from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.pruned import prune
+
+SPEC = "sta:r=4"
+
+
+def pruned(spec: str = SPEC, **changes: Any) -> PreTrainedModel:
+    return prune(tiny_videomae(**{"num_hidden_layers": 3} | changes), spec)
+
+
+def exported(model: PreTrainedModel, output: Path, **how: Any) -> ExportRecord:
+    form = {".onnx": "onnx", ".pt2": "torch"}[output.suffix]
+    return export(
+        model,
+        output,
+        Exporting(**{"format": form} | how),
+        protocol=protocol_for(model, ViewOptions()),
+        checkpoint="tiny",
+    )
+
+
+def clips(model: PreTrainedModel, count: int, seed: int = 5) -> Tensor:
+    frames, side = model.config.num_frames, model.config.image_size
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randn(count, frames, 3, side, side, generator=noise)
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    return pruned()
+
+
+@pytest.fixture(scope="module")
+def folder(model: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model in every format but the compiled one, which takes a minute."""
+    folder = tmp_path_factory.mktemp("exported")
+    for name in ("m.onnx", "m.pt2"):
+        exported(model, folder / name)
+    return folder
+
+
+def assert_same(model: PreTrainedModel, other: Exported, batch: int) -> None:
+    pixels = clips(model, batch, seed=batch)
+    with torch.inference_mode():
+        wanted, found = (each(pixels, return_trace=True) for each in (model, other))
+    torch.testing.assert_close(found.logits, wanted.logits, rtol=1e-4, atol=1e-5)
+    assert len(found.trace.origin) == 3
+    for ours, theirs in zip(found.trace.origin, wanted.trace.origin, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt2"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_it_does_what_the_model_does(
+    model: PreTrainedModel, folder: Path, name: str, batch: int
+) -> None:
+    assert_same(model, load_exported(folder / name), batch)
+
+
+@pytest.mark.slow
+def test_it_does_what_the_model_does_compiled(model: PreTrainedModel, tmp_path: Path) -> None:
+    exported(model, tmp_path / "m.pt2", format="aoti")
+    for batch in (1, 3):
+        assert_same(model, load_exported(tmp_path / "m.pt2"), batch)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt2"])
+def test_the_record_says_what_it_is(model: PreTrainedModel, folder: Path, name: str) -> None:
+    record = load_exported(folder / name).record
+    assert record.reducer == SPEC
+    assert record.model == model_digest(model)
+    assert record.clip_shape == (16, 3, 64, 64)
+    assert record.inputs == ("pixel_values",)
+    assert record.outputs == ("logits", "origin_1", "origin_2", "origin_3")
+    assert record.classes == ("0", "1", "2", "3", "4")
+    assert record.gmacs_per_view < record.gmacs_dense
+    assert record.obstacles == (() if name == "m.onnx" else None)
+    assert record.check.same_kept + record.check.near_ties == len(record.check.videos) == 4
+    assert record.check.largest_difference < 1e-5
+    assert ExportRecord.from_json(record.to_json()) == record
+
+
+def test_any_batch_or_always_the_same(folder: Path, tmp_path: Path) -> None:
+    model = pruned()
+    exported(model, tmp_path / "m.onnx", batch=2)
+    fixed = load_exported(tmp_path / "m.onnx")
+    assert_same(model, fixed, 2)
+    with pytest.raises(ValueError, match=r"shape \(3, 16, 3, 64, 64\), and the exported model"):
+        fixed(clips(model, 3))
+    with pytest.raises(ValueError, match=r"takes \(any, 16, 3, 64, 64\)"):
+        load_exported(folder / "m.onnx")(clips(model, 3)[:, :8])
+
+
+@pytest.mark.slow
+def test_a_dense_model_and_an_encoder_are_exported_too(tmp_path: Path) -> None:
+    dense = prune(tiny_videomae(num_hidden_layers=2), None)
+    assert exported(dense, tmp_path / "dense.onnx").outputs == ("logits",)
+    encoder = prune(tiny_videomae(num_hidden_layers=3).videomae, SPEC)
+    record = exported(encoder, tmp_path / "encoder.onnx")
+    assert record.outputs[0] == "pooler_output"
+    assert record.classes == ()
+    pixels = clips(encoder, 2)
+    found = load_exported(tmp_path / "encoder.onnx")(pixels).pooler_output
+    torch.testing.assert_close(found, encoder(pixels).pooler_output, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_reducer_that_draws_takes_the_keys_of_clips(tmp_path: Path) -> None:
+    model = pruned("random:r=4")
+    assert exported(model, tmp_path / "m.onnx").inputs == ("pixel_values", "clip_keys")
+    other, pixels = load_exported(tmp_path / "m.onnx"), clips(model, 2)
+    # Integers that are mixed bit by bit.
+    assert "BitwiseXor" in other.record.obstacles
+    kept = []
+    for keys in (torch.tensor([7, 8]), torch.tensor([8, 7])):
+        wanted = model(pixels, clip_keys=keys, return_trace=True).trace.origin[-1]
+        kept.append(other(pixels, keys, return_trace=True).trace.origin[-1])
+        assert torch.equal(kept[-1], wanted)
+    assert not torch.equal(*kept)
+    with pytest.raises(ValueError, match="draws at random for every clip; give clip_keys"):
+        other(pixels)
+
+
+@pytest.mark.slow
+def test_weights_too_large_for_the_graph_go_beside_it(
+    model: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m.onnx"
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_module, "_LARGEST", 1000)
+        exported(model, output)
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files == {"m.onnx", "m.onnx.data", "m.onnx.json"}
+    assert_same(model, load_exported(output), 2)
+    exported(model, output)
+    assert {file.name for file in tmp_path.iterdir()} == {"m.onnx", "m.onnx.json"}
+
+
+# What must not be handed over.
+
+
+def test_another_model_s_program_is_not_handed_over(
+    model: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was there stays."""
+    output = tmp_path / "m.onnx"
+    exported(model, output)
+    before = output.read_bytes()
+    stranger = trace(prune(tiny_videomae(num_hidden_layers=3, seed=1), SPEC))
+    write = module._write
+    monkeypatch.setattr(module, "_write", lambda program, *rest: write(stranger, *rest))
+    with pytest.raises(ExportError, match=r"other tokens|answers differ"):
+        exported(model, output)
+    assert output.read_bytes() == before
+    assert {file.name for file in tmp_path.iterdir()} == {"m.onnx", "m.onnx.json"}
+
+
+def answering(model: PreTrainedModel, change: Any) -> Exported:
+    """As if exported, but for what becomes of its outputs."""
+    record = SimpleNamespace(
+        clip_shape=tuple(clips(model, 1).shape[1:]),
+        batch=None,
+        inputs=("pixel_values",),
+        outputs=("logits", "origin_1", "origin_2", "origin_3"),
+        config=json.loads(model.config.to_json_string(use_diff=False)),
+        reducer=SPEC,
+        dtype="float32",
+        quantized=None,
+        protocol={},
+    )
+
+    def run(given: Sequence[Tensor]) -> list[Tensor]:
+        with torch.inference_mode():
+            return change(list(Answering(model).eval()(*given)))
+
+    return Exported(Path("m.onnx"), record, run, torch.device("cpu"))
+
+
+def test_a_token_too_many_of_the_wrong_ones_is_refused(model: PreTrainedModel) -> None:
+    """A dropped one in the place of the first of the kept, in its group of the second stage."""
+    size = model.stages[1].group_size
+
+    def swap(outputs: list[Tensor]) -> list[Tensor]:
+        entered, second = outputs[1][0].tolist(), outputs[2].clone()
+        stay = second[0].tolist()
+        first = entered.index(stay[0]) // size
+        group = entered[first * size : (first + 1) * size]
+        second[0, 0] = next(place for place in group if place not in stay)
+        return [outputs[0], outputs[1], second, outputs[3]]
+
+    with pytest.raises(ExportError, match="chooses other tokens of a clip: stage 2: "):
+        compare(model, answering(model, swap), {"a clip": clips(model, 1)[0]})
+
+
+def test_answers_that_differ_are_refused(model: PreTrainedModel) -> None:
+    def shift(outputs: list[Tensor]) -> list[Tensor]:
+        return [outputs[0] * 1.01, *outputs[1:]]
+
+    with pytest.raises(ExportError, match=r"answers differ from the model's by 0.01"):
+        compare(model, answering(model, shift), {"a clip": clips(model, 1)[0]})
+
+
+def test_what_is_no_number_is_refused(model: PreTrainedModel) -> None:
+    def lose(outputs: list[Tensor]) -> list[Tensor]:
+        return [outputs[0] * float("nan"), *outputs[1:]]
+
+    with pytest.raises(ExportError, match="not finite"):
+        compare(model, answering(model, lose), {"a clip": clips(model, 1)[0]})
+
+
+def test_of_tokens_that_tie_either_may_stay(model: PreTrainedModel) -> None:
+    """A clip of one colour: all tokens of a frame differ by their positions alone. Two that stand
+    in one group are given the same everything, and change places."""
+    flat = torch.zeros(1, 16, 3, 64, 64)
+    tied = prune(flattened(model), SPEC)
+
+    def turned(outputs: list[Tensor]) -> list[Tensor]:
+        """Another of the tied in the place of one, as another order of summing might choose."""
+        first = outputs[1].clone()
+        frame = [place for place in first[0].tolist() if place // 16 == 3]
+        free = next(place for place in range(48, 64) if place not in frame)
+        first[0, frame.index(frame[-1]) + (first[0] // 16 < 3).sum()] = free
+        return _follow(tied, flat, first)
+
+    check = compare(tied, answering(tied, turned), {"flat": flat[0]})
+    assert (check.same_kept, check.near_ties) == (0, 1)
+
+
+def flattened(model: PreTrainedModel) -> PreTrainedModel:
+    """The dense model without positions."""
+    dense = tiny_videomae(num_hidden_layers=3)
+    table = dense.videomae.embeddings.position_embeddings
+    dense.videomae.embeddings.position_embeddings = torch.zeros_like(table)
+    return dense
+
+
+def _follow(model: PreTrainedModel, pixels: Tensor, first: Tensor) -> list[Tensor]:
+    """The model's own answer where these stay at its first stage."""
+    kind = type(model.reducer)
+
+    class Told(kind):  # type: ignore[misc, valid-type]
+        def choose(self, tokens: Tensor, signals: Any, layout: Any, stage: Any) -> Tensor:
+            if stage.index == 0:
+                return first
+            return super().choose(tokens, signals, layout, stage)
+
+    with torch.inference_mode():
+        return list(Answering(prune(model, Told(r=4))).eval()(pixels))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{"dtype": torch.float16}, {"quantize": "int8"}], ids=str)
+def test_less_precision_is_counted_and_not_judged(
+    model: PreTrainedModel, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    check = exported(model, tmp_path / "m.onnx", **how).check
+    assert check.kl_nats is not None
+    assert 1e-5 < check.largest_difference < 0.3
+    weights = next(model.parameters())
+    assert weights.dtype == torch.float32
+    smaller = (tmp_path / "m.onnx").stat().st_size
+    exported(model, tmp_path / "full.onnx")
+    assert smaller < (tmp_path / "full.onnx").stat().st_size
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "sentence"),
+    [
+        ({}, "m.bin", r"output='.*m.bin' must end in .onnx"),
+        ({"batch": 0}, "m.onnx", "batch_size=0 must be at least 1"),
+        ({"opset": 9}, "m.onnx", "opset=9 is not one of 18, 19"),
+        ({"dtype": torch.bfloat16}, "m.onnx", "dtype=bf16 is not computed by ONNX Runtime"),
+        ({"quantize": "int4"}, "m.onnx", "quantize='int4' is not offered for format='onnx'"),
+        ({"quantize": "int8", "dtype": torch.float16}, "m.onnx", "quantize rounds a model in fl"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_gets_a_sentence(
+    model: PreTrainedModel, tmp_path: Path, how: dict[str, Any], name: str, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        export(
+            model,
+            tmp_path / name,
+            Exporting(**{"format": "onnx"} | how),
+            protocol=protocol_for(model, ViewOptions()),
+            checkpoint="tiny",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reducer_whose_shapes_depend_on_the_clip_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keeps another number of tokens of every clip"):
+        exported(pruned("run-length:threshold=0.1"), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_its_record_or_of_a_newer_one_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "m.onnx"
+    with pytest.raises(FileNotFoundError, match=r"m.onnx does not exist"):
+        load_exported(output)
+    output.write_bytes((folder / "m.onnx").read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"m.onnx.json does not exist"):
+        load_exported(output)
+    record = load_exported(folder / "m.onnx").record
+    record_path(output).write_text(replace(record, version=2).to_json())
+    with pytest.raises(ValueError, match="is of version 2, and this vidprune knows 1"):
+        load_exported(output)
+    record_path(output).write_text('{"format": "onnx"}')
+    with pytest.raises(ValueError, match="is no record of vidprune export"):
+        load_exported(output)
+    record_path(output).write_text(record.to_json())
+    output.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="is no graph that ONNX Runtime can run"):
+        load_exported(output)
+
+
+def test_an_exported_model_stays_where_it_is(folder: Path) -> None:
+    with pytest.raises(ValueError, match="is on cpu and cannot be moved"):
+        load_exported(folder / "m.onnx").to("meta")
+
+
+# The command line.
+
+
+def test_the_formats_are_the_same_everywhere() -> None:
+    assert OFFERED == FORMATS
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder, per_class=1, seed=91)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("demo") / "demo.onnx"
+    words = ["export", "--model", "demo", "--reducer", "sta:r=16", "--format", "onnx"]
+    broken = output.with_name("broken.mp4")
+    broken.write_bytes(b"no video")
+    given = [str(videos / "growing"), str(broken)]
+    assert main([*words, "--output", str(output), "--video", *given]) == 0
+    return output
+
+
+def test_it_is_told_what_was_compared(demo: Path) -> None:
+    record = load_exported(demo).record
+    assert [Path(name).name for name in record.check.videos] == ["000.mp4"]
+    assert [Path(video["path"]).name for video in record.unreadable] == ["broken.mp4"]
+    assert record.classes[0] == "moving left"
+
+
+def test_predict_and_evaluate_take_it(
+    demo: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for words in (["--model", "demo", "--reducer", "sta:r=16"], ["--model", str(demo)]):
+        capsys.readouterr()
+        assert main(["predict", str(videos / "growing"), *words, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["top"])
+        run = ["evaluate", "--data", str(videos), *words, "--workers", "0"]
+        assert main([*run, "--output", str(tmp_path / str(len(found)))]) == 0
+    for wanted, other in zip(*found, strict=True):
+        assert (wanted["label"], wanted["name"]) == (other["label"], other["name"])
+        assert wanted["probability"] == pytest.approx(other["probability"], abs=1e-5)
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("1", "2")]
+    for name in ("top1", "reducer", "gmacs_per_view", "protocol", "num_videos"):
+        assert reports[0][name] == reports[1][name]
+
+
+@pytest.mark.slow
+def test_a_run_knows_files_by_what_is_in_them(
+    model: PreTrainedModel, folder: Path, tmp_path: Path
+) -> None:
+    """Though all that the record says is the same: there are no weights to be told apart by."""
+    exported(pruned(seed=1), tmp_path / "m.onnx")
+    record_path(tmp_path / "m.onnx").write_bytes(record_path(folder / "m.onnx").read_bytes())
+    digests = [model_digest(load_exported(each / "m.onnx")) for each in (folder, tmp_path)]
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--reducer", "sta:r=8"], "is exported with reducer=sta:r=16, not sta:r=8"),
+        (["--dtype", "bf16"], "is exported, which settles dtype"),
+        (["--size", "96"], "is exported, which settles size"),
+        (["--compile"], "is exported, which settles compile"),
+    ],
+)
+def test_what_was_settled_is_not_asked_for_again(
+    demo: Path, videos: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(videos / "growing"), "--model", str(demo), *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_vectors_are_no_classes(
+    demo: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["embed", str(videos), "--model", str(demo), "--output", str(tmp_path / "vectors")]
+    assert main(words) == 2
+    assert "gives logits; vectors take export --encoder" in capsys.readouterr().err
