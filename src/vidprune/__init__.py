@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidprune.backbones.checkpoints import load
     from vidprune.backbones.refusals import CheckpointError
     from vidprune.exporting.running import load_exported
     from vidprune.layout import Layout, TokenGrid
+    from vidprune.loading import load
     from vidprune.macs import costs, gmacs_per_view
     from vidprune.model import Trace
     from vidprune.prepare import ViewOptions, read_clip
@@ -46,7 +46,7 @@ _WHERE = {
     "Trace": "model",
     "costs": "macs",
     "gmacs_per_view": "macs",
-    "load": "backbones.checkpoints",
+    "load": "loading",
     "load_exported": "exporting.running",
     "VidTLDR": "reducers.vid_tldr",
     "ViewOptions": "prepare",

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from vidprune.backbones.checkpoints import configuration
 from vidprune.backbones.positions import PositionRule
 from vidprune.exporting.record import is_exported, read_record
 from vidprune.exporting.running import Exported, load_exported
 from vidprune.inference import Classifier, ViewModel
 from vidprune.prepare import ViewOptions, load_model, protocol_for
-from vidprune.pruned import prune
+from vidprune.pruned import RECORDED, prune
 from vidprune.reducers.spec import NONE
 from vidprune.video import Protocol
 
@@ -22,10 +23,11 @@ __all__ = ["Assembly"]
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
     """A checkpoint, its reducer and its views; the fields are those of `load_model`, `prune` and
-    `ViewModel`. `head`: False for an encoder, whose answers are vectors."""
+    `ViewModel`. `reducer`: None for what the checkpoint records, which may be none. `head`: False
+    for an encoder, whose answers are vectors."""
 
     source: str
-    reducer: str = "none"
+    reducer: str | None = None
     options: ViewOptions = field(default_factory=ViewOptions)
     arch: str | None = None
     config: Path | None = None
@@ -39,7 +41,7 @@ class Assembly:
     compiled: bool = False
 
     def models(
-        self, reducers: Sequence[str], device: torch.device | None = None
+        self, reducers: Sequence[str | None], device: torch.device | None = None
     ) -> tuple[list[PreTrainedModel | Exported], Protocol]:
         """The model with each of these reducers, over the same weights, and the views it is given.
 
@@ -65,7 +67,8 @@ class Assembly:
             onednn=self.onednn,
             head=self.head,
         )
-        return [prune(model, each) for each in reducers], protocol_for(model, self.options)
+        given = [self._recorded() if each is None else each for each in reducers]
+        return [prune(model, each) for each in given], protocol_for(model, self.options)
 
     def make(self, device: torch.device | None = None) -> ViewModel:
         """The model with its own reducer, ready for videos; a `Classifier` if it has a head."""
@@ -85,7 +88,12 @@ class Assembly:
             device, batch = model.device, model.record.batch or batch
         return kind(model, protocol, batch_size=batch, device=device, compiled=self.compiled)
 
-    def _check_exported(self, reducers: Sequence[str]) -> None:
+    def _recorded(self) -> str:
+        """The reducer that the checkpoint was saved with."""
+        config = configuration(self.source, arch=self.arch, config=self.config)
+        return str(getattr(config, RECORDED, NONE))
+
+    def _check_exported(self, reducers: Sequence[str | None]) -> None:
         """Refuse what was settled when the model was exported."""
         own = read_record(Path(self.source))
         settled: dict[str, tuple[object, object]] = {
@@ -107,7 +115,7 @@ class Assembly:
                     "model again with another"
                 )
         for reducer in reducers:
-            if reducer not in (NONE, own.reducer):
+            if reducer not in (None, own.reducer):
                 raise ValueError(
                     f"{self.source} is exported with reducer={own.reducer}, not {reducer}; export "
                     "the model again with that"

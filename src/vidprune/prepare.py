@@ -14,6 +14,7 @@ from vidprune.backbones.registry import adapt, has_head
 from vidprune.exporting.running import Exported
 from vidprune.inference import normalisation_of
 from vidprune.labels import LABEL_SETS, label_names
+from vidprune.pruned import take_recorded
 from vidprune.video import PROTOCOLS, Protocol, class_names, normalise, plain_names, read_views
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,8 +59,8 @@ def load_model(
 ) -> PreTrainedModel:
     """The dense model, made for the clips that `options` ask for, with names for its classes.
 
-    `head` as in `load`; `labels` is a label set that ships with vidprune, or a file with one name
-    per line.
+    Whatever reducer the checkpoint records is left out. `head` as in `load`; `labels` is a label
+    set that ships with vidprune, or a file with one name per line.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not known; choose one of {', '.join(DTYPES)}")
@@ -75,6 +76,7 @@ def load_model(
         onednn=onednn,
         head=head,
     )
+    take_recorded(model)
     if labels is not None:
         name_classes(model, names_in(labels))
     elif not has_head(model):

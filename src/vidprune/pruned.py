@@ -1,8 +1,10 @@
 """The pruned model: a reducer, its plan and the forward loop laid over a model's own class."""
 
 import copy
+import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -19,9 +21,11 @@ from vidprune.model import Encoded, Trace, encode, run
 from vidprune.planning import stages_for
 from vidprune.reducers.base import Reducer
 from vidprune.reducers.schedule import Stage
-from vidprune.reducers.spec import parse
+from vidprune.reducers.spec import describe, parse
 
 _LOSS_ARGUMENTS = {"num_items_in_batch"}
+# In a configuration, the text of the reducer that a model was saved with.
+RECORDED = "vidprune_reducer"
 # By which name the families take their pixels.
 _PIXELS = ("pixel_values", "pixel_values_videos")
 
@@ -82,6 +86,38 @@ class Pruned(PreTrainedModel):
     def _finished(self, output: Any, return_dict: bool | None) -> Any:
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """As transformers do, the dense weights; the configuration also records the reducer, by
+        which `vidprune.load` prunes the model again, and the card says so.
+
+        `push_to_hub` uploads the same.
+        """
+        recorded = copy.deepcopy(self.config)
+        setattr(recorded, RECORDED, describe(self.reducer))
+        own = self.__dict__["config"]
+        self.__dict__["config"] = recorded
+        try:
+            super().save_pretrained(save_directory, **options)
+        finally:
+            self.__dict__["config"] = own
+        if Path(save_directory).is_dir():
+            _write_section(self, Path(save_directory), options.get("repo_id"))
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
+        """As transformers do, with the reducer that the configuration records."""
+        found = super().from_pretrained(*args, **options)
+        model, *rest = found if isinstance(found, tuple) else (found,)
+        model = as_recorded(model)
+        return (model, *rest) if rest else model
+
+    def _upload_modified_files(
+        self, working_dir: Any, repo_id: str, *args: Any, **rest: Any
+    ) -> Any:
+        # transformers' `push_to_hub` has put a card of its own there.
+        _write_section(self, Path(working_dir), repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **rest)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is made at run time: copies and pickles are pruned anew from the dense model.
@@ -196,7 +232,8 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back. A model
     without a head gives features (see `PrunedFeatures`), one with a head gives logits.
     Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
-    `.train()` on either reach both. `save_pretrained` saves the dense model, without the reducer.
+    `.train()` on either reach both. `save_pretrained` saves the dense weights with the reducer's
+    text.
 
     Raises TypeError for a model that no backbone adapter knows or that is spread over devices, and
     for what is no reducer; ValueError where the reducer does not fit the model.
@@ -223,6 +260,37 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
         pruned.__dict__.pop(name, None)
     pruned.__dict__.update(dense=dense, reducer=reducer, stages=stages)
     return pruned
+
+
+def as_recorded(model: PreTrainedModel) -> PreTrainedModel:
+    """The model pruned as its configuration records, where it does.
+
+    Raises ValueError where this vidprune does not know that reducer, or it does not fit.
+    """
+    recorded = take_recorded(model)
+    if recorded is None:
+        return model
+    try:
+        return prune(model, recorded)
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint records {RECORDED}={recorded!r}, which cannot be: {error}; take it "
+            "out of its config.json for the dense model"
+        ) from error
+
+
+def take_recorded(model: PreTrainedModel) -> str | None:
+    """The text of the reducer that a configuration records, which then records none: it belongs to
+    the pruned model, not to the dense one beneath."""
+    recorded: object = vars(model.config).pop(RECORDED, None)
+    return None if recorded is None else str(recorded)
+
+
+def _write_section(model: PreTrainedModel, folder: Path, name: str | None) -> None:
+    # What counts multiply-accumulates knows pruned models.
+    from vidprune.cards import write_section
+
+    write_section(model, folder, name)
 
 
 def unprune(model: PreTrainedModel) -> PreTrainedModel:

@@ -60,6 +60,9 @@ def load(
     `attn_implementation` is None: on AMD's processors in three fifths of the time, with other last
     bits.
 
+    A checkpoint that was saved pruned is pruned again by `vidprune.load`; `unprune` gives the dense
+    model.
+
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.
 

@@ -28,7 +28,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     group = verb.add_argument_group("model")
     add_source(group)
     group.add_argument(
-        "--reducer", default="none", metavar="SPEC", help="none, sta:r=64, ... (none)"
+        "--reducer",
+        metavar="SPEC",
+        help="none, sta:r=64, ... (what the checkpoint records, or none)",
     )
     group.add_argument(
         "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"

@@ -78,7 +78,9 @@ def add_model(
         )
     else:
         group.add_argument(
-            "--reducer", default="none", metavar="SPEC", help=f"none, {SPECS} (none)"
+            "--reducer",
+            metavar="SPEC",
+            help=f"none, {SPECS} (what the checkpoint records, or none)",
         )
     group.add_argument(
         "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"
