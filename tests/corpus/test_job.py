@@ -270,3 +270,18 @@ def test_tables_need_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RuntimeError, match=r"pip install 'vidprune\[parquet\]'"):
         Shards(str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_command_loses_nothing_of_the_first(tmp_path: Path, undisturbed: Any) -> None:
+    """It comes while the first is under way, and would throw all away."""
+    output, refused = tmp_path / "out", []
+
+    def observe(progress: Progress) -> None:
+        other = Answering()
+        with pytest.raises(FileExistsError, match="another command is at work there"):
+            run(job(shard_size=3), Shards(str(output)), other, restart=True)
+        refused.append(other.asked)
+
+    run(job(), Shards(str(output)), Answering(), observe=observe)
+    assert refused == [0] * 24
+    assert table(output) == undisturbed

@@ -94,12 +94,14 @@ def _add_points(group: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.commands.curves import curves
+    from vidprune.holding import held
     from vidprune.runs import make_folder
     from vidprune.terminal import tradeoff_table
 
     wish = _wish(arguments)
     make_folder(arguments.output)
     with ExitStack() as stack:
+        stack.enter_context(held(arguments.output))
         found = curves(
             wish,
             output=arguments.output,

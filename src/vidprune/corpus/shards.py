@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from uuid import uuid4
 import fsspec
 
 from vidprune.corpus.answers import Kind, Row
+from vidprune.holding import held
 from vidprune.runs import make_folder
 
 __all__ = ["Shards"]
@@ -64,6 +66,13 @@ class Shards:
             self._files.makedirs(self._root, exist_ok=True)
         kinds = self._files.protocol
         self._whole = not _WHOLE.isdisjoint((kinds,) if isinstance(kinds, str) else kinds)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keeps other commands out of a folder while a block lasts; stores have no such thing.
+
+        Raises FileExistsError where another is at work in it.
+        """
+        return held(Path(self._root)) if self._near else nullcontext()
 
     def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Make the folder this job's, or find it again.
@@ -149,7 +158,7 @@ class Shards:
         if self._whole:
             self._files.pipe_file(self._place(name), content)
             return
-        # A name of its own: two commands may be at work on one folder, and write the same.
+        # A name of its own: two commands may be at work in one store, and write the same.
         partial = self._place(f".{name}.{uuid4().hex}.partial")
         if not self._near:
             self._files.pipe_file(partial, content)

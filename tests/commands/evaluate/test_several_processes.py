@@ -9,6 +9,7 @@ import pytest
 
 from evaluation_job import KEYS, arguments, lasting, one_threaded, run, same, script
 from vidprune import cli
+from vidprune.holding import held
 from vidprune.inference import clip_key
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -112,3 +113,12 @@ def test_two_processes_end_where_the_folder_is_anothers(job, tmp_path):
     refused = torchrun("-m", "vidprune", *arguments(job, tmp_path))
     assert refused.returncode != 0
     assert "belongs to another run" in refused.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_another_command_is_at_work(job, tmp_path):
+    with held(tmp_path):
+        refused = torchrun("-m", "vidprune", *arguments(job, tmp_path))
+    assert refused.returncode != 0
+    assert "another command is at work there" in refused.stderr
+    assert not list(tmp_path.iterdir())
