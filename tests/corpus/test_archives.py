@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vidprune.corpus.items import local_file, read_corpus
+from vidprune.corpus.fetching import local_file
+from vidprune.corpus.items import read_corpus
 
 Make = Callable[[tarfile.TarFile], None]
 CONTENT = {"0/a.mp4": b"first" * 200, "0/a.txt": b"words", "0/b.mp4": b"second" * 300}

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vidprune.corpus.items import Item, local_file
+from vidprune.corpus.fetching import local_file
+from vidprune.corpus.items import Item
 from vidprune.disk import FULL
 from vidprune.video import Protocol, UnreadableVideo
 from vidprune.video.ahead import in_order
