@@ -55,6 +55,16 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
         "--decode-gib", type=float, default=4, metavar="N", help="most memory for it, on Linux (4)"
     )
     group.add_argument(
+        "--fetch-seconds",
+        type=float,
+        default=300,
+        metavar="N",
+        help="most to fetch a video from a store or out of a .tar (300)",
+    )
+    group.add_argument(
+        "--fetch-gib", type=float, default=4, metavar="N", help="most that is fetched of it (4)"
+    )
+    group.add_argument(
         "--retry-errors", action="store_true", help="do shards again that hold an error"
     )
     group.add_argument("--restart", action="store_true", help="discard what the folder holds")
@@ -105,6 +115,7 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
 _OF_JOBS = {
     **{"ray": False, "address": None, "decoders": None, "models": None, "each_view": False},
     **{"shard_size": 256, "column": None, "remote": False, "decode_seconds": 300, "decode_gib": 4},
+    **{"fetch_seconds": 300, "fetch_gib": 4},
     **{"retry_errors": False, "restart": False},
 }
 
@@ -127,7 +138,7 @@ def _check(arguments: argparse.Namespace) -> None:
     loaded or claimed."""
     from vidprune.video.guarded import MOST
 
-    for name in ("decode_seconds", "decode_gib"):
+    for name in ("decode_seconds", "decode_gib", "fetch_seconds", "fetch_gib"):
         if not 0 < (value := getattr(arguments, name)) <= MOST:
             raise ValueError(
                 f"--{name.replace('_', '-')} {value:g} must be above 0 and at most {MOST:.0f}"
@@ -198,6 +209,7 @@ def _engine(
     from vidprune.video.guarded import Limits
 
     limits = Limits(seconds=arguments.decode_seconds, gib=arguments.decode_gib)
+    fetch = Limits(seconds=arguments.fetch_seconds, gib=arguments.fetch_gib)
     if _on_ray(arguments):
         from vidprune.corpus.on_ray import OnRay
 
@@ -206,6 +218,7 @@ def _engine(
             protocol=model.protocol,
             question=question,
             limits=limits,
+            fetch=fetch,
             decoders=arguments.decoders,
             models=arguments.models,
             address=arguments.address,
@@ -213,7 +226,7 @@ def _engine(
         )
     from vidprune.corpus.alone import Alone
 
-    return Alone(model, question, limits, workers=arguments.workers)
+    return Alone(model, question, limits, fetch, workers=arguments.workers)
 
 
 class _Shown:

@@ -41,7 +41,7 @@ _MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
 class OnRay:
     """So many `decoders` and `models` (None: what the machine has room for), on the cluster at
     `address`, or one that is started for the job alone and ends with it. Models are on GPUs where
-    there are any, unless `on_cpu`.
+    there are any, unless `on_cpu`. `limits` to decoding a video, `fetch` to fetching it.
 
     Raises ValueError for fewer than one of them, and for an address where nobody answers.
     """
@@ -50,6 +50,7 @@ class OnRay:
     protocol: Protocol
     question: Question
     limits: Limits
+    fetch: Limits
     decoders: int | None = None
     models: int | None = None
     address: str | None = None
@@ -96,7 +97,7 @@ class OnRay:
         )
         pixels = named.map(
             _Decoder,
-            fn_constructor_args=(self.protocol, self.limits),
+            fn_constructor_args=(self.protocol, self.limits, self.fetch),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=decoders),
             num_cpus=1,
         )
@@ -121,13 +122,14 @@ class OnRay:
 class _Decoder:
     """An actor that turns videos into their pixels."""
 
-    def __init__(self, protocol: Protocol, limits: Limits) -> None:
+    def __init__(self, protocol: Protocol, limits: Limits, fetch: Limits) -> None:
+        self._fetch = fetch
         self._reader = GuardedReader(protocol, limits)
         size = protocol.size
         self._nothing = np.zeros((len(protocol.views), protocol.frames, 3, size, size), np.uint8)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        found = decode(pickle.loads(row["item"]), self._reader)
+        found = decode(pickle.loads(row["item"]), self._reader, self._fetch)
         pixels = self._nothing if found.pixels is None else found.pixels.numpy()
         return row | {"pixels": pixels, "error": found.error or ""}
 
