@@ -24,6 +24,7 @@ from vidprune.corpus.items import Item
 from vidprune.corpus.job import Answered, Numbered
 from vidprune.corpus.reading import Decoded, decode
 from vidprune.environment import usable_cores
+from vidprune.shortage import OutOfMemory
 from vidprune.video import Protocol
 from vidprune.video.guarded import GuardedReader, Limits
 
@@ -64,7 +65,10 @@ class OnRay:
             _check_reached(self.address)
 
     def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
-        """The rows of every video, as they come."""
+        """The rows of every video, as they come.
+
+        Raises OutOfMemory where a model's batch does not fit.
+        """
         numbered = list(items)
         if not numbered:
             return
@@ -74,7 +78,10 @@ class OnRay:
             ):
                 for index, rows in zip(batch["index"], batch["rows"], strict=True):
                     shard, item = numbered[int(index)]
-                    yield shard, item, pickle.loads(rows)
+                    found = pickle.loads(rows)
+                    if isinstance(found, OutOfMemory):
+                        raise found
+                    yield shard, item, found
 
     def _dataset(self, ray: Any, items: list[Item]) -> Any:
         """Videos to pixels, and pixels to rows."""
@@ -153,7 +160,11 @@ class _Model:
             )
             for item, pixels, error in zip(*columns, strict=True)
         ]
-        rows = [pickle.dumps(rows) for _, rows in answers(self._model, self._question, videos)]
+        try:
+            rows = [pickle.dumps(rows) for _, rows in answers(self._model, self._question, videos)]
+        except OutOfMemory as error:
+            # Told and not raised: Ray would put pages of its own around it.
+            rows = [pickle.dumps(error)] * len(videos)
         return {"index": batch["index"], "rows": np.array(rows, dtype=object)}
 
 

@@ -83,12 +83,17 @@ class Shards:
             for number in self.done():
                 self._files.rm_file(self._place(_name(number)))
         elif (theirs := self._settings()) is not None:
+            # Of a job that ended before its first shard nothing would be lost, such as one whose
+            # batches were too large.
+            begun = bool(self.done()) or "shard_size" not in theirs
             names = dict.fromkeys((*settings, *theirs))
-            if named := [
-                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
-                for name in names
-                if theirs.get(name) != settings.get(name)
-            ]:
+            if begun and (
+                named := [
+                    f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
+                    for name in names
+                    if theirs.get(name) != settings.get(name)
+                ]
+            ):
                 raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
         elif self.done():
             raise FileExistsError(self._taken("it holds shards but no _job.json"))
