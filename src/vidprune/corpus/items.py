@@ -5,12 +5,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from vidprune.corpus.archives import videos_in
+from vidprune.corpus.archives import Damaged, videos_in
 from vidprune.corpus.listings import LISTS, TABLES, names_in
 from vidprune.corpus.stores import is_address, opened
 from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
@@ -25,12 +25,13 @@ _HOLDERS = (*LISTS, *TABLES, *_ARCHIVES)
 class Item:
     """One video: its `name`, unique in its corpus, and the file that it is in, or a part of which
     it is, `size` bytes from `start`. `name` goes into tables: what of a file's name is no text is
-    written in hexadecimal there."""
+    written in hexadecimal there. `error`: why it is known beforehand that there is no answer."""
 
     name: str
     address: str
     start: int = 0
     size: int | None = None
+    error: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         text = self.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -44,12 +45,13 @@ def read_corpus(
 
     An input is a video, a folder or a pattern; a list (.txt: one path a line); a table (.csv with
     a header, .tsv, .parquet) whose `column` holds paths; or a WebDataset shard (.tar), of which
-    every member that is a video is one. Inputs may be addresses that fsspec knows (s3://...);
+    every member that is a video is one. A shard in a folder of which not all can be found is one
+    item with an `error`. Inputs may be addresses that fsspec knows (s3://...);
     what a list or table names is on the same side, relative to it, and no other address unless
     `remote`.
 
     Raises FileNotFoundError where a list, table or shard is not there, ValueError where one holds
-    no video or names what it must not.
+    no video, is damaged, or names what it must not.
     """
     found: dict[str, Item] = {}
     for given in inputs:
@@ -70,18 +72,34 @@ def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
     for each in _matches(given):
         suffix = "" if os.path.isdir(each) else PurePosixPath(each).suffix.lower()
         if suffix in _ARCHIVES:
-            yield from _members(each)
+            members = list(_members(each))
+            if not members:
+                raise ValueError(f"{each} holds no video (by the endings of its members)")
+            yield from members
         elif suffix in LISTS or suffix in TABLES:
             for name in names_in(each, suffix, column):
                 yield Item(name, _beside(each, name, remote))
         elif is_address(each):
             yield from _far(each)
         else:
+            shards = _shards_under(each)
             for path in expand_inputs([each]):
-                yield Item(str(path), os.path.abspath(path))
-            if os.path.isdir(each):
-                for shard in sorted(Path(each).rglob("*.tar")):
-                    yield from _members(str(shard), may_be_empty=True)
+                # A folder in which there is no video stands for itself.
+                if not shards or path != Path(each):
+                    yield Item(str(path), os.path.abspath(path))
+            for shard in shards:
+                yield from _members_or_error(shard)
+
+
+def _shards_under(folder: str) -> list[str]:
+    """Those in a folder at any depth; none in what is no folder."""
+    found = (
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(_ARCHIVES) and not name.startswith(".")
+    )
+    return list(map(str, sorted(found)))
 
 
 def _matches(given: str) -> list[str]:
@@ -113,12 +131,12 @@ def _far(given: str) -> Iterator[Item]:
         yield Item(given, given)
         return
     for each in sorted(files.find(path)):
-        suffix = PurePosixPath(each).suffix.lower()
+        suffix, hidden = PurePosixPath(each).suffix.lower(), PurePosixPath(each).name[0] == "."
         address = _readdressed(given.rstrip("/"), path.rstrip("/"), each)
-        if suffix in VIDEO_SUFFIXES:
+        if suffix in VIDEO_SUFFIXES and not hidden:
             yield Item(address, address)
-        elif suffix in _ARCHIVES:
-            yield from _members(address, may_be_empty=True)
+        elif suffix in _ARCHIVES and not hidden:
+            yield from _members_or_error(address)
 
 
 def _beside(listing: str, name: str, remote: bool) -> str:
@@ -146,16 +164,28 @@ def _check_store(listing: str, address: str) -> None:
         )
 
 
-def _members(shard: str, *, may_be_empty: bool = False) -> Iterator[Item]:
-    """The videos in a WebDataset shard, where they lie in it; one that is named must hold some, one
-    that lies in a folder may be of something else."""
-    empty = True
+# Note [a damaged shard among others]
+# It is one row with an error, and the members before the damage are none: what is behind it cannot
+# be known, and a job must have the same rows whenever it is taken up. A shard that is made anew has
+# other rows, and so is another job's. What may be read in a minute stops the command instead: a
+# store that was away for a moment must not take a shard's videos out of a job.
+def _members_or_error(shard: str) -> list[Item]:
+    """The videos in a shard that lies in a folder, where it may be of something else."""
+    try:
+        return list(_members(shard))
+    except Damaged as error:
+        return [Item(shard, shard, error=str(error))]
+    except (FileNotFoundError, PermissionError) as error:
+        if is_address(shard):
+            raise
+        return [Item(shard, shard, error=f"it cannot be opened ({error.strerror})")]
+
+
+def _members(shard: str) -> Iterator[Item]:
+    """The videos in a shard, where they lie in it."""
     with opened(shard) as file:
         for name, start, size in videos_in(file, shard):
-            empty = False
             yield Item(f"{shard}/{name}", shard, start, size)
-    if empty and not may_be_empty:
-        raise ValueError(f"{shard} holds no video (by the endings of its members)")
 
 
 def digest_lines(items: Iterable[Item]) -> Iterator[bytes]:
