@@ -110,3 +110,16 @@ def test_a_benchmark_over_an_unreadable_video_fails_and_names_it_on_one_line(tmp
     said = [line for line in capsys.readouterr().err.splitlines() if "unreadable" in line]
     assert len(said) == 1
     assert "bro\\nken\\x1b[2J.mp4: " in said[0]
+
+
+def test_how_many_processes_decode_is_said_alike() -> None:
+    """One rule has one wording; training and pictures have another rule."""
+    (verbs,) = (action.choices for action in cli.parser()._actions if action.dest == "verb")
+    told = {
+        name: action.help
+        for name, verb in verbs.items()
+        for action in verb._actions
+        if "--workers" in action.option_strings and name not in ("train", "visualize")
+    }
+    assert {"predict", "embed", "evaluate", "curves", "reproduce", "benchmark"} <= set(told)
+    assert len(set(told.values())) == 1

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import SOURCES, SPECS, add_clip_shape, add_products, named_path
+from vidprune.cli.options import (
+    SOURCES,
+    SPECS,
+    add_clip_shape,
+    add_products,
+    add_workers,
+    named_path,
+)
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -93,9 +100,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         "--video", dest="videos", nargs="+", default=(), metavar="VIDEO", help="files, folders"
     )
     videos.add_argument("--protocol", metavar="NAME", help="views, such as k400 (the model's own)")
-    videos.add_argument(
-        "--workers", type=int, metavar="N", help="decoding processes (one per core)"
-    )
+    add_workers(videos)
 
 
 # Arguments that go into the plan under their own names.
