@@ -90,12 +90,16 @@ def _from_anywhere(name: str) -> str:
 
 def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool | None) -> int:
     """Answer for every video; the exit status."""
+    from vidprune.corpus.apart import check_apart
     from vidprune.corpus.items import read_corpus
     from vidprune.corpus.job import run
     from vidprune.corpus.shards import Shards
 
     _check(arguments)
-    items = read_corpus(arguments.videos, column=arguments.column, remote=arguments.remote)
+    items = read_corpus(
+        arguments.videos, column=arguments.column, remote=arguments.remote, tell=_tell
+    )
+    check_apart(arguments.output, arguments.videos, items)
     assembly = _assembly_for_all(arguments, head)
     model = assembly.make(_device(arguments))
     tell_random_weights(arguments)
@@ -256,12 +260,16 @@ class _Shown:
 
 def _line(progress: "Progress") -> str:
     left = progress.seconds_left
-    parts = [f"{progress.done} of {progress.total} videos"]
+    parts = [f"{progress.done} of {_counted(progress.total, 'video')}"]
     if left is not None:
         parts.append(f"{progress.videos_per_second:.3g}/s, {_clock(left)} left")
     if progress.errors:
         parts.append(f"{progress.errors} unreadable")
     return ", ".join(parts)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _clock(seconds: float) -> str:
@@ -276,7 +284,6 @@ def _tell(text: str) -> None:
 
 def _finish(output: str, summary: "Summary") -> int:
     errors = f", {summary.errors} with an error" if summary.errors else ""
-    open_console().print(
-        f"{summary.videos} videos in {summary.shards} shards{errors}: {output}", markup=False
-    )
+    held = f"{_counted(summary.videos, 'video')} in {_counted(summary.shards, 'shard')}"
+    open_console().print(f"{held}{errors}: {output}", markup=False)
     return FAILURE if summary.errors else 0

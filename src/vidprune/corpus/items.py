@@ -4,7 +4,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +18,10 @@ from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
 __all__ = ["Item", "digest_lines", "read_corpus"]
 
 _ARCHIVES = (".tar",)
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _HOLDERS = (*LISTS, *TABLES, *_ARCHIVES)
+
+Tell = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ class Item:
 
 
 def read_corpus(
-    inputs: Iterable[str], *, column: str | None = None, remote: bool = False
+    inputs: Sequence[str],
+    *,
+    column: str | None = None,
+    remote: bool = False,
+    tell: Tell = lambda text: None,
 ) -> tuple[Item, ...]:
     """The videos that the inputs mean, each once, in order.
 
@@ -48,14 +55,16 @@ def read_corpus(
     every member that is a video is one. A shard in a folder of which not all can be found is one
     item with an `error`. Inputs may be addresses that fsspec knows (s3://...);
     what a list or table names is on the same side, relative to it, and no other address unless
-    `remote`.
+    `remote`. `tell` hears what is passed over.
 
     Raises FileNotFoundError where a list, table or shard is not there, ValueError where one holds
     no video, is damaged, or names what it must not.
     """
+    if column is not None:
+        _check_tables(inputs, column)
     found: dict[str, Item] = {}
     for given in inputs:
-        for item in _meant(given, column, remote):
+        for item in _meant(given, column, remote, tell):
             known = found.setdefault(item.name, item)
             if known != item:
                 raise ValueError(
@@ -68,21 +77,40 @@ def read_corpus(
     return tuple(found.values())
 
 
-def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
+def _check_tables(inputs: Iterable[str], column: str) -> None:
+    """Raise ValueError where no input has columns."""
+    if not any(_suffix(each) in TABLES for given in inputs for each in _matches(given)):
+        raise ValueError(
+            f"column={column!r} is of tables ({', '.join(TABLES)}), and none is given; leave "
+            "--column out"
+        )
+
+
+def _suffix(given: str) -> str:
+    """By which an input is told for what it is; folders have none."""
+    return "" if os.path.isdir(given) else PurePosixPath(given).suffix.lower()
+
+
+def _meant(given: str, column: str | None, remote: bool, tell: Tell) -> Iterator[Item]:
     for each in _matches(given):
-        suffix = "" if os.path.isdir(each) else PurePosixPath(each).suffix.lower()
+        suffix = _suffix(each)
+        if suffix and each.lower().endswith(_PACKED):
+            raise ValueError(
+                f"{each} is a compressed archive, in which nothing is found without unpacking all "
+                "before it; unpack it once, to a .tar or a folder"
+            )
         if suffix in _ARCHIVES:
             members = list(_members(each))
             if not members:
                 raise ValueError(f"{each} holds no video (by the endings of its members)")
             yield from members
         elif suffix in LISTS or suffix in TABLES:
-            for name in names_in(each, suffix, column):
+            for name in names_in(each, suffix, column, tell):
                 yield Item(name, _beside(each, name, remote))
         elif is_address(each):
             yield from _far(each)
         else:
-            shards = _shards_under(each)
+            shards = _shards_under(each, tell)
             for path in expand_inputs([each]):
                 # A folder in which there is no video stands for itself.
                 if not shards or path != Path(each):
@@ -91,15 +119,21 @@ def _meant(given: str, column: str | None, remote: bool) -> Iterator[Item]:
                 yield from _members_or_error(shard)
 
 
-def _shards_under(folder: str) -> list[str]:
+def _shards_under(folder: str, tell: Tell) -> list[str]:
     """Those in a folder at any depth; none in what is no folder."""
-    found = (
+    found = [
         Path(parent, name)
         for parent, _, names in os.walk(folder)
         for name in names
-        if name.lower().endswith(_ARCHIVES) and not name.startswith(".")
-    )
-    return list(map(str, sorted(found)))
+        if name.lower().endswith((*_ARCHIVES, *_PACKED)) and not name.startswith(".")
+    ]
+    packed = [path for path in found if path.name.lower().endswith(_PACKED)]
+    if packed:
+        tell(
+            f"{folder}: compressed archives are passed over, such as {packed[0]}; unpack them to "
+            ".tar, or to folders"
+        )
+    return list(map(str, sorted(set(found) - set(packed))))
 
 
 def _matches(given: str) -> list[str]:

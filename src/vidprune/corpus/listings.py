@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,26 +16,38 @@ TABLES = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("video", "path", "file", "url")
 
 
-def names_in(listing: str, suffix: str, column: str | None) -> list[str]:
-    """What a list, or a `column` of a table, by its ending `suffix`, names.
+def names_in(
+    listing: str,
+    suffix: str,
+    column: str | None,
+    tell: Callable[[str], object] = lambda text: None,
+) -> list[str]:
+    """What a list, or a `column` of a table, by its ending `suffix`, names; `tell` hears how many
+    rows name nothing.
 
     Raises FileNotFoundError where it is not there, ValueError where it cannot be read as what it is
     called or names nothing.
     """
     with opened(listing) as file:
         if suffix not in TABLES:
-            names: Iterable[str] = _lines(listing, file)
+            names: Sequence[str] = list(_lines(listing, file))
         else:
-            try:
-                names = _table(listing, file, suffix, column)
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(
-                    f"{listing} is no table in UTF-8 that can be read ({error})"
-                ) from error
-        found = [name for name in names if name]
+            names = _table(listing, file, suffix, column)
+    found = [name for name in names if name]
+    _check_text(listing, found)
     if not found:
         raise ValueError(f"{listing} names no video; write one path a line, or a column of paths")
+    if missing := len(names) - len(found):
+        tell(f"{listing}: {missing} {'row' if missing == 1 else 'rows'} without a path passed over")
     return found
+
+
+def _check_text(listing: str, names: Iterable[str]) -> None:
+    """Raise ValueError for what no path holds: it comes of another encoding."""
+    if any("\0" in name for name in names):
+        raise ValueError(
+            f"{listing} holds zero bytes, as text in UTF-16 does and no path; save it in UTF-8"
+        )
 
 
 def _lines(listing: str, file: BinaryIO) -> Iterator[str]:
@@ -81,11 +93,35 @@ def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Seq
                 f"{listing}: column {chosen!r} holds {strangers[0]!r}, which is no path; name the "
                 "column of paths (--column)"
             )
-        return [name for name in found if isinstance(name, str)]
+        return [name if isinstance(name, str) else "" for name in found]
+    return _rows(listing, file, "\t" if suffix == ".tsv" else ",", column)
+
+
+def _rows(listing: str, file: BinaryIO, delimiter: str, column: str | None) -> list[str]:
+    """What a table in text has in the column of paths."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
-    chosen = _chosen(listing, rows.fieldnames or (), column)
-    return [row[chosen] or "" for row in rows]
+    # Strict, or a quote that is never closed takes in all that follows, without a word.
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
+    try:
+        _check_text(listing, rows.fieldnames or ())
+        chosen = _chosen(listing, rows.fieldnames or (), column)
+        found = [row[chosen] or "" for row in rows]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{listing} is no table in UTF-8 that can be read ({error}); save it in UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{listing} is no table in UTF-8 that can be read (after line {rows.line_num}: {error}"
+            "); close the quotes there"
+        ) from error
+    for name in found:
+        if "\n" in name or "\r" in name:
+            raise ValueError(
+                f"{listing} names {name[:80]!r}, over a line's end: close the quote that is left "
+                "open there"
+            )
+    return found
 
 
 def _chosen(listing: str, names: Sequence[str], column: str | None) -> str:

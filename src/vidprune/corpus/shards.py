@@ -15,6 +15,7 @@ from uuid import uuid4
 import fsspec
 
 from vidprune.corpus.answers import Kind, Row
+from vidprune.corpus.stores import is_address, without_scheme
 from vidprune.holding import held
 from vidprune.runs import make_folder
 
@@ -23,7 +24,6 @@ __all__ = ["Shards"]
 # Readers of tables pass over what begins so.
 SETTINGS = "_job.json"
 _SHARD = re.compile(r"part-(\d{8})\.parquet")
-_HERE = ("file://", "local://")
 # Stores where a file is there once it is whole.
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 # Seconds before a write that failed is tried again.
@@ -49,9 +49,8 @@ class Shards:
                 "pyarrow is not installed, which writes tables: pip install 'vidprune[parquet]'"
             ) from error
         self.output, self._tell = output, tell
-        for here in _HERE:
-            output = output.removeprefix(here)
-        self._near = "://" not in output
+        output = without_scheme(output)
+        self._near = not is_address(output)
         if self._near:
             make_folder(Path(output))
             self._files, self._root = fsspec.filesystem("file"), str(Path(output).absolute())

@@ -5,12 +5,21 @@ from typing import Any
 
 import fsspec
 
-__all__ = ["is_address", "opened"]
+__all__ = ["is_address", "opened", "without_scheme"]
+
+_HERE = ("file://", "local://")
 
 
 def is_address(given: str) -> bool:
     """Whether it names a place in a store, and no path here."""
     return "://" in given
+
+
+def without_scheme(address: str) -> str:
+    """Of a place on this machine its path, of others the address."""
+    for here in _HERE:
+        address = address.removeprefix(here)
+    return address
 
 
 # Note [what fsspec is given]
