@@ -53,7 +53,11 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     add_clip_shape(verb)
     _add_runs(verb)
     verb.add_argument(
-        "--output", type=named_path, metavar="DIR", help="folder of the record and plots"
+        "--output",
+        type=named_path,
+        metavar="DIR",
+        help="folder of the record and plots; another "
+        "command's record in it is kept under a number",
     )
     verb.add_argument("--json", action="store_true", help="the whole record as JSON")
     return verb
@@ -136,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def keep(found: "Benchmark") -> None:
         if arguments.output is not None:
-            write(found, arguments.output)
+            write(found, arguments.output, _tell)
 
     with open_console(stderr=True).status("") as status:
         found = benchmark(
@@ -158,6 +162,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not any(row.speed for row in found.rows):
         return FAILURE
     return FAILURE if found.unreadable else 0
+
+
+def _tell(text: str) -> None:
+    print(f"vidprune: {text}", file=sys.stderr)
 
 
 def _draw(found: "Benchmark", folder: Path) -> None:

@@ -23,7 +23,8 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         description="Evaluate reducers, random pruning and cheaper dense models at the same shares "
         "of the dense arithmetic, paired video by video. The output folder gets curves.json, "
         "curves.svg, curves.png and a run of evaluate for each setting; the same command takes up "
-        "what was cut off.",
+        "what was cut off; another one uses the same runs and keeps the earlier record beside "
+        "its own, as curves.1.json.",
     )
     verb.add_argument(
         "--data",
