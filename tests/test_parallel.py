@@ -1,4 +1,5 @@
-"""Processes that share a job; the real ones under torchrun are in commands/test_evaluate.py."""
+"""Processes that share a job; the real ones under torchrun are in
+commands/evaluate/test_several_processes.py."""
 
 import pytest
 import torch.distributed as dist

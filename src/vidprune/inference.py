@@ -16,6 +16,7 @@ from vidprune.backbones.registry import has_head, known_class
 from vidprune.compiling import as_one_graph
 from vidprune.environment import usable_cores
 from vidprune.model import per_clip
+from vidprune.shortage import batch_in_memory
 from vidprune.video import (
     Normalisation,
     Protocol,
@@ -94,13 +95,17 @@ class ViewModel:
 
     def start(self, clips: Sequence[Tensor], clip_keys: Sequence[int]) -> Tensor:
         """As calling it, with clips (T, 3, S, S) one by one; but what comes, of the whole batch
-        with what fills it up, is on its device, which may still be at work on it."""
+        with what fills it up, is on its device, which may still be at work on it.
+
+        Raises OutOfMemory where a batch does not fit.
+        """
         missing = self.batch_size - len(clips)
-        batch = _batch([*clips, *[clips[-1]] * missing], self.device)
-        keys = sent(torch.tensor([*clip_keys, *[clip_keys[-1]] * missing]), self.device)
-        pixels = normalise(batch, self.normalisation, dtype=self.model.dtype)
-        with torch.inference_mode():
-            return per_clip(self._forward(pixels, keys), self.batch_size)
+        with batch_in_memory(self.batch_size, self.device):
+            batch = _batch([*clips, *[clips[-1]] * missing], self.device)
+            keys = sent(torch.tensor([*clip_keys, *[clip_keys[-1]] * missing]), self.device)
+            pixels = normalise(batch, self.normalisation, dtype=self.model.dtype)
+            with torch.inference_mode():
+                return per_clip(self._forward(pixels, keys), self.batch_size)
 
 
 class Classifier(ViewModel):

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from vidprune.holding import held
 from vidprune.inference import ViewLogits
 from vidprune.parallel import Process
 
@@ -34,18 +35,29 @@ class RunFolder:
     path: Path
     process: Process
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other commands out of it while the block lasts; the process that reports does so.
+
+        Raises FileExistsError where another is at work in it.
+        """
+        if not self.process.reports:
+            yield
+            return
+        self._make()
+        with held(self.path):
+            yield
+
     def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Make the folder this job's, or find it again.
 
         Raises FileExistsError where it belongs to another run; `restart` forgets what is there.
         """
         if self.process.reports:
-            if self.path.exists() and not self.path.is_dir():
-                raise FileExistsError(f"output {self.path} is a file; name a folder")
+            self._make()
             if restart:
                 self._forget()
             self._compare(settings)
-            self.path.mkdir(parents=True, exist_ok=True)
             # Before any process reads, so that none sees a line change under its eyes.
             for journal in self._journals():
                 _drop_partial_line(journal)
@@ -101,6 +113,11 @@ class RunFolder:
     def _journals(self) -> list[Path]:
         files = self.path.glob("views*.jsonl")
         return sorted(file for file in files if _JOURNAL.fullmatch(file.name))
+
+    def _make(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"output {self.path} is a file; name a folder")
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def _forget(self) -> None:
         for file in (*self._journals(), *(self.path / name for name in _OWN)):

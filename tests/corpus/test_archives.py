@@ -5,9 +5,14 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
+import pyarrow.parquet
 import pytest
 
-from vidprune.corpus.items import local_file, read_corpus
+from vidprune.cli import main
+from vidprune.corpus import items
+from vidprune.corpus.fetching import local_file
+from vidprune.corpus.items import read_corpus
 
 Make = Callable[[tarfile.TarFile], None]
 CONTENT = {"0/a.mp4": b"first" * 200, "0/a.txt": b"words", "0/b.mp4": b"second" * 300}
@@ -117,6 +122,74 @@ def test_shards_in_a_folder_are_read_and_others_passed_over(tmp_path: Path, shar
         add(archive, "words.txt", b"words")
     found = [Path(item.name).name for item in read_corpus([str(tmp_path)])]
     assert found == ["beside.mp4", "a.mp4", "b.mp4"]
+
+
+def test_a_damaged_shard_among_others_is_one_row_and_the_rest_goes_on(
+    tmp_path: Path, shard: Path
+) -> None:
+    (tmp_path / "z.mp4").write_bytes(b"content")
+    cut, odd, closed = tmp_path / "cut.tar", tmp_path / "odd.tar", tmp_path / "gone.tar"
+    cut.write_bytes(shard.read_bytes()[: header_of(shard, "0/b.mp4") + 300])
+    with tarfile.open(odd, "w") as archive:
+        add(archive, "a.mp4", b"content")
+        add(archive, "b.mp4", type=tarfile.SYMTYPE, linkname="a.mp4")
+    closed.symlink_to(tmp_path / "nowhere")
+    found = read_corpus([str(tmp_path)])
+    assert found == read_corpus([str(tmp_path)]), "the same over restarts"
+    told = {item.name.removeprefix(f"{tmp_path}/"): item.error for item in found}
+    assert list(told) == [
+        *("z.mp4", "cut.tar", "gone.tar", "odd.tar", "shard.tar/0/a.mp4", "shard.tar/0/b.mp4"),
+    ]
+    assert [name for name, error in told.items() if error] == ["cut.tar", "gone.tar", "odd.tar"]
+    assert "cut.tar" in (told["cut.tar"] or "")
+    assert "as a link or with holes" in (told["odd.tar"] or "")
+    assert told["gone.tar"] == "it cannot be opened (No such file or directory)"
+    for named in (cut, odd):
+        with pytest.raises(ValueError, match=named.name):
+            read_corpus([str(named)])
+
+
+def test_a_damaged_shard_has_its_row_in_the_table(tmp_path: Path, shard: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:700])
+    words = ["predict", str(tmp_path), "--model", "demo", "--workers", "0"]
+    for _ in range(2):
+        assert main([*words, "--output", str(tmp_path.parent / "answers")]) == 1
+        (row,) = pyarrow.parquet.read_table(tmp_path.parent / "answers").to_pylist()
+        assert row["video"] == str(shard)
+        assert row["error"].startswith(f"{shard} is ")
+        assert row["labels"] is None
+
+
+def test_what_cannot_be_read_for_the_moment_is_no_damage(
+    tmp_path: Path, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job without the videos in it would be another one."""
+
+    class Away(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("no answer")
+
+    monkeypatch.setattr(items, "opened", lambda address: Away(shard.read_bytes()))
+    with pytest.raises(ValueError, match=r"shard\.tar cannot be read now \(no answer\)"):
+        read_corpus([str(tmp_path)])
+
+
+def test_a_folder_of_nothing_but_shards_is_no_video(tmp_path: Path, shard: Path) -> None:
+    assert len(read_corpus([str(tmp_path)])) == 2
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_dot_files_and_folders_called_like_shards_are_passed_over(
+    tmp_path: Path, shard: Path, scheme: str
+) -> None:
+    (tmp_path / "folder.tar").mkdir()
+    for name in ("._shard.tar", ".b.mp4", "folder.tar/c.mp4", "folder.tar/._c.mp4"):
+        (tmp_path / name).write_bytes(b"what another system left")
+    given = f"{scheme}{tmp_path}"
+    if scheme:
+        fsspec.filesystem("memory").put(f"{tmp_path}/", f"{tmp_path}/", recursive=True)
+    found = [item.name.removeprefix(given) for item in read_corpus([given])]
+    assert sorted(found) == ["/folder.tar/c.mp4", "/shard.tar/0/a.mp4", "/shard.tar/0/b.mp4"]
 
 
 def test_a_folder_may_be_called_like_a_shard(tmp_path: Path) -> None:

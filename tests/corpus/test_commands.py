@@ -164,6 +164,8 @@ def test_a_folder_of_another_job_is_kept(
         (["--shard-size", "0"], "--shard-size 0 must be at least 1"),
         (["--decode-seconds", "0"], "--decode-seconds 0 must be above 0"),
         (["--decode-gib", "nan"], "--decode-gib nan must be above 0"),
+        (["--fetch-seconds", "-1"], "--fetch-seconds -1 must be above 0"),
+        (["--fetch-gib", "0"], "--fetch-gib 0 must be above 0"),
         (["--workers", "-1"], "--workers -1 must be 0"),
         (["--address", "127.0.0.1:1"], "address='127.0.0.1:1' does not answer"),
     ],

@@ -10,8 +10,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from vidprune.corpus import items as module
-from vidprune.corpus.items import Item, local_file, read_corpus
+from vidprune.corpus import fetching as module
+from vidprune.corpus.fetching import local_file
+from vidprune.corpus.items import Item, read_corpus
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def test_what_a_store_raises_is_an_error_of_the_video(
         tries.append(address)
         raise Odd("403")
 
-    monkeypatch.setattr(module, "_opened", failing)
+    monkeypatch.setattr(module, "opened", failing)
     with pytest.raises(OSError, match="Odd: 403"):
         content(Item("x.mp4", "s3://bucket/x.mp4"))
     assert len(tries) == 3

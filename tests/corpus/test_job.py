@@ -143,6 +143,23 @@ def test_a_folder_belongs_to_one_job(tmp_path: Path, changed: dict[str, Any], na
     assert table(tmp_path) == before
 
 
+def test_a_job_that_ended_before_its_first_shard_has_no_claim(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(job(settings={"batch_size": 512}), Shards(str(tmp_path)), Answering(stops=2))
+    changed = job(settings={"batch_size": 8})
+    assert run(changed, Shards(str(tmp_path)), Answering()).shards == 6
+    with pytest.raises(FileExistsError, match="batch_size 8, not 512"):
+        run(job(settings={"batch_size": 512}), Shards(str(tmp_path)), Answering())
+
+
+@pytest.mark.parametrize("content", ['{"name": "somebody else\'s"}', "[]", "no JSON"])
+def test_settings_of_somebody_else_are_kept(tmp_path: Path, content: str) -> None:
+    (tmp_path / "_job.json").write_text(content)
+    with pytest.raises(FileExistsError, match="belongs to another job"):
+        run(job(), Shards(str(tmp_path)), Answering())
+    assert (tmp_path / "_job.json").read_text() == content
+
+
 def test_a_store_that_fails_now_and_then_is_tried_again(
     tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,3 +287,18 @@ def test_tables_need_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RuntimeError, match=r"pip install 'vidprune\[parquet\]'"):
         Shards(str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_command_loses_nothing_of_the_first(tmp_path: Path, undisturbed: Any) -> None:
+    """It comes while the first is under way, and would throw all away."""
+    output, refused = tmp_path / "out", []
+
+    def observe(progress: Progress) -> None:
+        other = Answering()
+        with pytest.raises(FileExistsError, match="another command is at work there"):
+            run(job(shard_size=3), Shards(str(output)), other, restart=True)
+        refused.append(other.asked)
+
+    run(job(), Shards(str(output)), Answering(), observe=observe)
+    assert refused == [0] * 24
+    assert table(output) == undisturbed

@@ -205,3 +205,9 @@ def test_a_dangling_link_is_kept(tmp_path):
     link = tmp_path / "link.mp4"
     link.symlink_to(tmp_path / "gone.mp4")
     assert expand_inputs([link]) == (link,)
+
+
+def test_a_list_of_zero_bytes_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("a.mp4 0\n", encoding="utf-16-le")
+    with pytest.raises(ValueError, match=r"test\.csv holds zero bytes.*save it in UTF-8"):
+        read_list(tmp_path / "test.csv")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from vidprune.video import Protocol, UnreadableVideo, guarded, read_views
+from vidprune.video.decoding import request
 from vidprune.video.encode import write_video
 from vidprune.video.guarded import GuardedReader, Limits
 
@@ -140,6 +141,22 @@ def test_a_process_that_was_taken_over_is_not_believed(
 def test_limits_are_above_nothing(given: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be above 0 and at most 1000000, or None"):
         Limits(**given)
+
+
+def test_a_process_whose_asker_is_gone_ends_without_a_word(video: Path) -> None:
+    command = [sys.executable, "-m", "vidprune.video.decoding", "", ""]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    process.stdin.write(request(video, PROTOCOL))
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
 
 
 def test_what_the_process_prints_is_no_answer(tmp_path: Path) -> None:

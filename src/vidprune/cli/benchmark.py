@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import SOURCES, SPECS, add_clip_shape, add_products, named_path
+from vidprune.cli.options import (
+    SOURCES,
+    SPECS,
+    add_clip_shape,
+    add_products,
+    add_workers,
+    named_path,
+)
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -46,7 +53,11 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     add_clip_shape(verb)
     _add_runs(verb)
     verb.add_argument(
-        "--output", type=named_path, metavar="DIR", help="folder of the record and plots"
+        "--output",
+        type=named_path,
+        metavar="DIR",
+        help="folder of the record and plots; another "
+        "command's record in it is kept under a number",
     )
     verb.add_argument("--json", action="store_true", help="the whole record as JSON")
     return verb
@@ -93,9 +104,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         "--video", dest="videos", nargs="+", default=(), metavar="VIDEO", help="files, folders"
     )
     videos.add_argument("--protocol", metavar="NAME", help="views, such as k400 (the model's own)")
-    videos.add_argument(
-        "--workers", type=int, metavar="N", help="decoding processes (one per core)"
-    )
+    add_workers(videos)
 
 
 # Arguments that go into the plan under their own names.
@@ -131,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def keep(found: "Benchmark") -> None:
         if arguments.output is not None:
-            write(found, arguments.output)
+            write(found, arguments.output, _tell)
 
     with open_console(stderr=True).status("") as status:
         found = benchmark(
@@ -153,6 +162,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not any(row.speed for row in found.rows):
         return FAILURE
     return FAILURE if found.unreadable else 0
+
+
+def _tell(text: str) -> None:
+    print(f"vidprune: {text}", file=sys.stderr)
 
 
 def _draw(found: "Benchmark", folder: Path) -> None:

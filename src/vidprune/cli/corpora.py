@@ -55,6 +55,16 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
         "--decode-gib", type=float, default=4, metavar="N", help="most memory for it, on Linux (4)"
     )
     group.add_argument(
+        "--fetch-seconds",
+        type=float,
+        default=300,
+        metavar="N",
+        help="most to fetch a video from a store or out of a .tar (300)",
+    )
+    group.add_argument(
+        "--fetch-gib", type=float, default=4, metavar="N", help="most that is fetched of it (4)"
+    )
+    group.add_argument(
         "--retry-errors", action="store_true", help="do shards again that hold an error"
     )
     group.add_argument("--restart", action="store_true", help="discard what the folder holds")
@@ -80,12 +90,16 @@ def _from_anywhere(name: str) -> str:
 
 def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool | None) -> int:
     """Answer for every video; the exit status."""
+    from vidprune.corpus.apart import check_apart
     from vidprune.corpus.items import read_corpus
     from vidprune.corpus.job import run
     from vidprune.corpus.shards import Shards
 
     _check(arguments)
-    items = read_corpus(arguments.videos, column=arguments.column, remote=arguments.remote)
+    items = read_corpus(
+        arguments.videos, column=arguments.column, remote=arguments.remote, tell=_tell
+    )
+    check_apart(arguments.output, arguments.videos, items)
     assembly = _assembly_for_all(arguments, head)
     model = assembly.make(_device(arguments))
     tell_random_weights(arguments)
@@ -105,6 +119,7 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
 _OF_JOBS = {
     **{"ray": False, "address": None, "decoders": None, "models": None, "each_view": False},
     **{"shard_size": 256, "column": None, "remote": False, "decode_seconds": 300, "decode_gib": 4},
+    **{"fetch_seconds": 300, "fetch_gib": 4},
     **{"retry_errors": False, "restart": False},
 }
 
@@ -127,7 +142,7 @@ def _check(arguments: argparse.Namespace) -> None:
     loaded or claimed."""
     from vidprune.video.guarded import MOST
 
-    for name in ("decode_seconds", "decode_gib"):
+    for name in ("decode_seconds", "decode_gib", "fetch_seconds", "fetch_gib"):
         if not 0 < (value := getattr(arguments, name)) <= MOST:
             raise ValueError(
                 f"--{name.replace('_', '-')} {value:g} must be above 0 and at most {MOST:.0f}"
@@ -198,6 +213,7 @@ def _engine(
     from vidprune.video.guarded import Limits
 
     limits = Limits(seconds=arguments.decode_seconds, gib=arguments.decode_gib)
+    fetch = Limits(seconds=arguments.fetch_seconds, gib=arguments.fetch_gib)
     if _on_ray(arguments):
         from vidprune.corpus.on_ray import OnRay
 
@@ -206,6 +222,7 @@ def _engine(
             protocol=model.protocol,
             question=question,
             limits=limits,
+            fetch=fetch,
             decoders=arguments.decoders,
             models=arguments.models,
             address=arguments.address,
@@ -213,7 +230,7 @@ def _engine(
         )
     from vidprune.corpus.alone import Alone
 
-    return Alone(model, question, limits, workers=arguments.workers)
+    return Alone(model, question, limits, fetch, workers=arguments.workers)
 
 
 class _Shown:
@@ -243,12 +260,16 @@ class _Shown:
 
 def _line(progress: "Progress") -> str:
     left = progress.seconds_left
-    parts = [f"{progress.done} of {progress.total} videos"]
+    parts = [f"{progress.done} of {_counted(progress.total, 'video')}"]
     if left is not None:
         parts.append(f"{progress.videos_per_second:.3g}/s, {_clock(left)} left")
     if progress.errors:
         parts.append(f"{progress.errors} unreadable")
     return ", ".join(parts)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _clock(seconds: float) -> str:
@@ -263,7 +284,6 @@ def _tell(text: str) -> None:
 
 def _finish(output: str, summary: "Summary") -> int:
     errors = f", {summary.errors} with an error" if summary.errors else ""
-    open_console().print(
-        f"{summary.videos} videos in {summary.shards} shards{errors}: {output}", markup=False
-    )
+    held = f"{_counted(summary.videos, 'video')} in {_counted(summary.shards, 'shard')}"
+    open_console().print(f"{held}{errors}: {output}", markup=False)
     return FAILURE if summary.errors else 0

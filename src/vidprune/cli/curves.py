@@ -23,7 +23,8 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         description="Evaluate reducers, random pruning and cheaper dense models at the same shares "
         "of the dense arithmetic, paired video by video. The output folder gets curves.json, "
         "curves.svg, curves.png and a run of evaluate for each setting; the same command takes up "
-        "what was cut off.",
+        "what was cut off; another one uses the same runs and keeps the earlier record beside "
+        "its own, as curves.1.json.",
     )
     verb.add_argument(
         "--data",
@@ -94,12 +95,14 @@ def _add_points(group: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.commands.curves import curves
+    from vidprune.holding import held
     from vidprune.runs import make_folder
     from vidprune.terminal import tradeoff_table
 
     wish = _wish(arguments)
     make_folder(arguments.output)
     with ExitStack() as stack:
+        stack.enter_context(held(arguments.output))
         found = curves(
             wish,
             output=arguments.output,

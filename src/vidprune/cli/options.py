@@ -109,12 +109,16 @@ def add_machine(group: Any, *, batches: bool = True) -> None:
         group.add_argument(
             "--batch-size", type=int, default=8, metavar="N", help="views at once (8)"
         )
-    group.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that decode (one per core; on CPUs of up to four cores none)",
-    )
+    add_workers(group, beside_a_model=batches)
+
+
+def add_workers(group: Any, *, beside_a_model: bool = True) -> None:
+    """How many processes decode; the rule where nobody says is `default_workers`, and stands in
+    docs/evaluating.md. Where no model computes in the meantime it is one per core."""
+    usual = "one per core"
+    if beside_a_model:
+        usual += "; none where a model computes on a CPU of up to four"
+    group.add_argument("--workers", type=int, metavar="N", help=f"processes that decode ({usual})")
 
 
 def machine_of(arguments: argparse.Namespace) -> "Machine":

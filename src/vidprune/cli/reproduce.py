@@ -59,6 +59,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.commands.reproduce import Wanted, reproduce
+    from vidprune.holding import held
     from vidprune.parallel import join, leave
     from vidprune.runs import make_folder
     from vidprune.terminal import reproduction_table
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         make_folder(arguments.output)
         with ExitStack() as stack:
+            if process.reports:
+                stack.enter_context(held(arguments.output))
             found = reproduce(
                 wanted,
                 output=arguments.output,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprune.cli.classifiers import checkpoint_name, tell_random_weights
 from vidprune.cli.console import name_unreadable, open_console
-from vidprune.cli.options import SPECS, add_source, add_views, named_path
+from vidprune.cli.options import SPECS, add_source, add_views, add_workers, named_path
 from vidprune.cli.statuses import FAILURE
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _add_schedule(verb: argparse.ArgumentParser) -> None:
         "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of autocast (fp32)"
     )
     group.add_argument("--compile", action="store_true", help="compile the model")
-    group.add_argument("--workers", type=int, metavar="N", help="processes that decode (cores)")
+    add_workers(group, beside_a_model=False)
     group.add_argument("--tensorboard", action="store_true", help="also write DIR/tensorboard")
     group.add_argument(
         "--restart", action="store_true", help="discard what the output folder holds of a run"

@@ -19,6 +19,7 @@ from vidprune.benchmarking.rates import Rates, machine_rates
 from vidprune.benchmarking.report import Benchmark, BenchmarkRow, Setting
 from vidprune.benchmarking.table import markdown
 from vidprune.benchmarking.videos import over_videos
+from vidprune.earlier import set_aside
 from vidprune.environment import environment
 from vidprune.inference import Unreadable, best_device
 from vidprune.macs import costs
@@ -320,9 +321,15 @@ def _setting(subject: Subject, dtype: str, batch_size: int, mode: str) -> Settin
     )
 
 
-def write(found: Benchmark, folder: Path) -> None:
-    """Leave the record in `folder`: benchmark.json, benchmark.csv and benchmark.md."""
+def write(
+    found: Benchmark, folder: Path, tell: Callable[[str], object] = lambda text: None
+) -> None:
+    """Leave the record in `folder`: benchmark.json, benchmark.csv and benchmark.md.
+
+    Those of another command are kept under a number, which `tell` hears.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    set_aside(folder / "benchmark.json", found.command, tell)
     texts = {"json": found.to_json(), "csv": found.to_csv(), "md": markdown(found)}
     for kind, text in texts.items():
         write_atomically(folder / f"benchmark.{kind}", text)

@@ -14,6 +14,7 @@ from vidprune.commands.evaluate import check_labels
 from vidprune.commands.pooling import points_of, pool
 from vidprune.commands.side_by_side import Machine, evaluate_side_by_side, passes
 from vidprune.commands.wishes import Setting, Wish, settings_of
+from vidprune.earlier import set_aside
 from vidprune.inference import check_workers
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
 from vidprune.macs import costs
@@ -66,6 +67,7 @@ def curves(
             tell(f"pass {number} of {len(rounds)}{where}: {_told(together, wish)}")
             trial.run(together, observe)
     found = _record(trials, settings, out_of_reach)
+    set_aside(output / RECORD, command, tell)
     write_atomically(output / RECORD, found.to_json())
     return found
 

@@ -75,7 +75,7 @@ def evaluate(
 
     A video that cannot be read is named in the report and left out; `strict` raises
     UnreadableVideo instead. Raises ValueError for labels outside the head's classes and
-    FileExistsError where `output` belongs to another run.
+    FileExistsError where `output` belongs to another run, or another command is at work in it.
     """
     reports = evaluate_each(
         {output: classifier},
@@ -135,14 +135,17 @@ def evaluate_each(
         )
         for output, classifier in classifiers.items()
     ]
-    for job in jobs:
-        job.begin(restart)
     if workers is None:
         cores = max(1, usable_cores() // process.local_count)
         workers = default_workers(jobs[0].classifier.device, cores)
-    for requests, group in _equally_far(jobs):
-        _run(group, requests, workers, strict, observe)
-    found = {job.folder.path: job.end(parquet) for job in jobs}
+    with ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(job.folder.held())
+        for job in jobs:
+            job.begin(restart)
+        for requests, group in _equally_far(jobs):
+            _run(group, requests, workers, strict, observe)
+        found = {job.folder.path: job.end(parquet) for job in jobs}
     return {path: report for path, report in found.items() if report is not None}
 
 

@@ -16,11 +16,13 @@ __all__ = ["Alone"]
 
 @dataclass(frozen=True)
 class Alone:
-    """Decodes in `workers` processes (None: see `default_workers`) and asks one model."""
+    """Decodes in `workers` processes (None: see `default_workers`) and asks one model; `limits` to
+    decoding a video, `fetch` to fetching it."""
 
     model: ViewModel
     question: Question
     limits: Limits
+    fetch: Limits
     workers: int | None = None
 
     def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
@@ -35,6 +37,12 @@ class Alone:
         workers = self.workers
         if workers is None:
             workers = default_workers(self.model.device, usable_cores())
-        videos = decoded(noted(), self.model.protocol, limits=self.limits, workers=workers)
+        videos = decoded(
+            noted(),
+            self.model.protocol,
+            limits=self.limits,
+            fetch=self.fetch,
+            workers=workers,
+        )
         for item, rows in answers(self.model, self.question, videos):
             yield shards.pop(0), item, rows

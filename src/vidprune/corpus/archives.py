@@ -11,7 +11,7 @@ from typing import Any
 
 from vidprune.video.datasets import VIDEO_SUFFIXES
 
-__all__ = ["videos_in"]
+__all__ = ["Damaged", "videos_in"]
 
 _LONGEST_NAME = 2**20
 _NAMES = (
@@ -21,6 +21,10 @@ _NAMES = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
+
+
+class Damaged(ValueError):
+    """An archive whose content says that it is no whole one."""
 
 
 class _Member(tarfile.TarInfo):
@@ -36,8 +40,8 @@ def videos_in(file: Any, shard: str) -> Iterator[tuple[str, int, int]]:
     """Name, first byte and size of every video in an open archive, of hard links those of what they
     link to.
 
-    Raises ValueError, with the name of the `shard`, for what is no whole archive, and for members
-    that are videos by name and no plain files.
+    Raises Damaged, with the name of the `shard`, for what is no whole archive, and for members that
+    are videos by name and no plain files; ValueError where the file cannot be read for now.
     """
     end = file.seek(0, 2)
     file.seek(0)
@@ -52,10 +56,16 @@ def videos_in(file: Any, shard: str) -> Iterator[tuple[str, int, int]]:
                         yield member.name, *place
             file.seek(archive.offset)
             mark = file.read(tarfile.BLOCKSIZE)
-    except (tarfile.TarError, OSError, OverflowError) as error:
-        raise ValueError(f"{shard} is no tar file that can be read ({error})") from error
-    if mark != bytes(tarfile.BLOCKSIZE):
+    except Damaged:
+        raise
+    except OSError as error:
         raise ValueError(
+            f"{shard} cannot be read now ({error}); give the same command again once it can"
+        ) from error
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise Damaged(f"{shard} is no tar file that can be read ({error})") from error
+    if mark != bytes(tarfile.BLOCKSIZE):
+        raise Damaged(
             f"{shard} is damaged at byte {archive.offset}: there is neither a member nor the end "
             "of an archive; make it anew"
         )
@@ -69,12 +79,12 @@ def _place(
         return places[member.linkname]
     is_video = PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES
     if is_video and (member.issym() or member.islnk() or member.issparse()):
-        raise ValueError(
+        raise Damaged(
             f"{shard} holds {member.name!r} as a link or with holes, which is no plain file; make "
             "the shard anew with its content"
         )
     if not member.isreg():
         return None
     if not 0 <= member.size <= end - member.offset_data:
-        raise ValueError(f"{shard} is cut short: it ends before {member.name!r} does")
+        raise Damaged(f"{shard} is cut short: it ends before {member.name!r} does")
     return member.offset_data, member.size

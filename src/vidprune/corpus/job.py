@@ -111,10 +111,21 @@ def run(
     in one shard. A shard that cannot be read is done again, and with `retry_errors` those that hold
     an error.
 
-    Raises FileExistsError where the output belongs to another job, OSError where it cannot be
-    written to.
+    Raises FileExistsError where the output belongs to another job, or another command is at work
+    in it, OSError where it cannot be written to.
     """
-    output.claim(job.described(), restart=restart)
+    with output.held():
+        output.claim(job.described(), restart=restart)
+        return _run(job, output, engine, retry_errors, observe)
+
+
+def _run(
+    job: Job,
+    output: Shards,
+    engine: Engine,
+    retry_errors: bool,
+    observe: Callable[[Progress], object],
+) -> Summary:
     there = {number for number in output.done() if output.is_whole(number)}
     if retry_errors:
         there = {number for number in there if not output.errors(number)}

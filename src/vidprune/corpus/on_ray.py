@@ -24,6 +24,7 @@ from vidprune.corpus.items import Item
 from vidprune.corpus.job import Answered, Numbered
 from vidprune.corpus.reading import Decoded, decode
 from vidprune.environment import usable_cores
+from vidprune.shortage import OutOfMemory
 from vidprune.video import Protocol
 from vidprune.video.guarded import GuardedReader, Limits
 
@@ -41,7 +42,7 @@ _MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
 class OnRay:
     """So many `decoders` and `models` (None: what the machine has room for), on the cluster at
     `address`, or one that is started for the job alone and ends with it. Models are on GPUs where
-    there are any, unless `on_cpu`.
+    there are any, unless `on_cpu`. `limits` to decoding a video, `fetch` to fetching it.
 
     Raises ValueError for fewer than one of them, and for an address where nobody answers.
     """
@@ -50,6 +51,7 @@ class OnRay:
     protocol: Protocol
     question: Question
     limits: Limits
+    fetch: Limits
     decoders: int | None = None
     models: int | None = None
     address: str | None = None
@@ -63,7 +65,10 @@ class OnRay:
             _check_reached(self.address)
 
     def __call__(self, items: Iterable[Numbered]) -> Iterator[Answered]:
-        """The rows of every video, as they come."""
+        """The rows of every video, as they come.
+
+        Raises OutOfMemory where a model's batch does not fit.
+        """
         numbered = list(items)
         if not numbered:
             return
@@ -73,7 +78,10 @@ class OnRay:
             ):
                 for index, rows in zip(batch["index"], batch["rows"], strict=True):
                     shard, item = numbered[int(index)]
-                    yield shard, item, pickle.loads(rows)
+                    found = pickle.loads(rows)
+                    if isinstance(found, OutOfMemory):
+                        raise found
+                    yield shard, item, found
 
     def _dataset(self, ray: Any, items: list[Item]) -> Any:
         """Videos to pixels, and pixels to rows."""
@@ -96,7 +104,7 @@ class OnRay:
         )
         pixels = named.map(
             _Decoder,
-            fn_constructor_args=(self.protocol, self.limits),
+            fn_constructor_args=(self.protocol, self.limits, self.fetch),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=decoders),
             num_cpus=1,
         )
@@ -121,13 +129,14 @@ class OnRay:
 class _Decoder:
     """An actor that turns videos into their pixels."""
 
-    def __init__(self, protocol: Protocol, limits: Limits) -> None:
+    def __init__(self, protocol: Protocol, limits: Limits, fetch: Limits) -> None:
+        self._fetch = fetch
         self._reader = GuardedReader(protocol, limits)
         size = protocol.size
         self._nothing = np.zeros((len(protocol.views), protocol.frames, 3, size, size), np.uint8)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        found = decode(pickle.loads(row["item"]), self._reader)
+        found = decode(pickle.loads(row["item"]), self._reader, self._fetch)
         pixels = self._nothing if found.pixels is None else found.pixels.numpy()
         return row | {"pixels": pixels, "error": found.error or ""}
 
@@ -151,7 +160,11 @@ class _Model:
             )
             for item, pixels, error in zip(*columns, strict=True)
         ]
-        rows = [pickle.dumps(rows) for _, rows in answers(self._model, self._question, videos)]
+        try:
+            rows = [pickle.dumps(rows) for _, rows in answers(self._model, self._question, videos)]
+        except OutOfMemory as error:
+            # Told and not raised: Ray would put pages of its own around it.
+            rows = [pickle.dumps(error)] * len(videos)
         return {"index": batch["index"], "rows": np.array(rows, dtype=object)}
 
 

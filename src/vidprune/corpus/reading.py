@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vidprune.corpus.items import Item, local_file
+from vidprune.corpus.fetching import local_file
+from vidprune.corpus.items import Item
 from vidprune.disk import FULL
 from vidprune.video import Protocol, UnreadableVideo
 from vidprune.video.ahead import in_order
@@ -23,10 +24,13 @@ class Decoded:
     error: str | None = None
 
 
-def decode(item: Item, reader: GuardedReader) -> Decoded:
-    """One video, by a reader's process. Raises OSError where this machine has no room for it."""
+def decode(item: Item, reader: GuardedReader, fetch: Limits | None = None) -> Decoded:
+    """One video, by a reader's process, fetched within the limits `fetch` if it is far. Raises
+    OSError where this machine has no room for it."""
+    if item.error is not None:
+        return Decoded(item, None, item.error)
     try:
-        with local_file(item) as path:
+        with local_file(item, fetch) as path:
             return Decoded(item, reader.read(path))
     except UnreadableVideo as error:
         return Decoded(item, None, error.reason)
@@ -37,7 +41,18 @@ def decode(item: Item, reader: GuardedReader) -> Decoded:
 
 
 def decoded(
-    items: Iterable[Item], protocol: Protocol, *, limits: Limits | None = None, workers: int = 1
+    items: Iterable[Item],
+    protocol: Protocol,
+    *,
+    limits: Limits | None = None,
+    fetch: Limits | None = None,
+    workers: int = 1,
 ) -> Iterator[Decoded]:
     """The videos in order, decoded by so many processes; 0: only once each is asked for."""
-    return in_order(items, decode, protocol, limits=limits, workers=workers)
+    return in_order(
+        items,
+        lambda item, reader: decode(item, reader, fetch),
+        protocol,
+        limits=limits,
+        workers=workers,
+    )

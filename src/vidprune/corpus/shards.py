@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,8 @@ from uuid import uuid4
 import fsspec
 
 from vidprune.corpus.answers import Kind, Row
+from vidprune.corpus.stores import is_address, without_scheme
+from vidprune.holding import held
 from vidprune.runs import make_folder
 
 __all__ = ["Shards"]
@@ -21,7 +24,6 @@ __all__ = ["Shards"]
 # Readers of tables pass over what begins so.
 SETTINGS = "_job.json"
 _SHARD = re.compile(r"part-(\d{8})\.parquet")
-_HERE = ("file://", "local://")
 # Stores where a file is there once it is whole.
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
 # Seconds before a write that failed is tried again.
@@ -47,9 +49,8 @@ class Shards:
                 "pyarrow is not installed, which writes tables: pip install 'vidprune[parquet]'"
             ) from error
         self.output, self._tell = output, tell
-        for here in _HERE:
-            output = output.removeprefix(here)
-        self._near = "://" not in output
+        output = without_scheme(output)
+        self._near = not is_address(output)
         if self._near:
             make_folder(Path(output))
             self._files, self._root = fsspec.filesystem("file"), str(Path(output).absolute())
@@ -65,6 +66,13 @@ class Shards:
         kinds = self._files.protocol
         self._whole = not _WHOLE.isdisjoint((kinds,) if isinstance(kinds, str) else kinds)
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keeps other commands out of a folder while a block lasts; stores have no such thing.
+
+        Raises FileExistsError where another is at work in it.
+        """
+        return held(Path(self._root)) if self._near else nullcontext()
+
     def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Make the folder this job's, or find it again.
 
@@ -74,12 +82,17 @@ class Shards:
             for number in self.done():
                 self._files.rm_file(self._place(_name(number)))
         elif (theirs := self._settings()) is not None:
+            # Of a job that ended before its first shard nothing would be lost, such as one whose
+            # batches were too large.
+            begun = bool(self.done()) or "shard_size" not in theirs
             names = dict.fromkeys((*settings, *theirs))
-            if named := [
-                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
-                for name in names
-                if theirs.get(name) != settings.get(name)
-            ]:
+            if begun and (
+                named := [
+                    f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
+                    for name in names
+                    if theirs.get(name) != settings.get(name)
+                ]
+            ):
                 raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
         elif self.done():
             raise FileExistsError(self._taken("it holds shards but no _job.json"))
@@ -149,7 +162,7 @@ class Shards:
         if self._whole:
             self._files.pipe_file(self._place(name), content)
             return
-        # A name of its own: two commands may be at work on one folder, and write the same.
+        # A name of its own: two commands may be at work in one store, and write the same.
         partial = self._place(f".{name}.{uuid4().hex}.partial")
         if not self._near:
             self._files.pipe_file(partial, content)

@@ -80,11 +80,16 @@ def read_list(list_path: str | os.PathLike[str]) -> tuple[Sample, ...]:
 def _lines(list_path: Path) -> list[str]:
     try:
         # Not splitlines(), which also splits at characters that file names may hold.
-        return list_path.read_text(encoding="utf-8-sig").split("\n")
+        lines = list_path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{list_path}: byte {error.start} is not UTF-8; save the list with that encoding"
         ) from error
+    if any("\0" in line for line in lines):
+        raise ValueError(
+            f"{list_path} holds zero bytes, as text in UTF-16 does and no path; save it in UTF-8"
+        )
+    return lines
 
 
 def _parse_line(line: str, list_path: Path, number: int) -> Sample:

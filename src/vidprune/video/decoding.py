@@ -71,12 +71,17 @@ def _main(limit: str, most_seconds: str) -> None:
     os.dup2(2, 1)
     if gib is not None and sys.platform == "linux":
         _limit_memory(gib)
-    output.write(READY)
-    output.flush()
-    for asked in sys.stdin.buffer:
-        signal.alarm(alarm)
-        answer(asked, output, gib=gib)
-        signal.alarm(0)
+    try:
+        output.write(READY)
+        output.flush()
+        for asked in sys.stdin.buffer:
+            signal.alarm(alarm)
+            answer(asked, output, gib=gib)
+            signal.alarm(0)
+    except BrokenPipeError:
+        # Whoever asked is gone, and with it those who would read of that; at once, or the rest of
+        # what was to be said is tried again.
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ _AT_ONCE = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one video may take: `seconds`, and `gib` of memory (on Linux); None: any."""
+    """What one video may take: `seconds`, and `gib` of memory (on Linux) while it is decoded, of
+    disk while it is fetched; None: any."""
 
     seconds: float | None = 300.0
     gib: float | None = 4.0

@@ -98,7 +98,10 @@ def _open_file(path: Path) -> BinaryIO:
             raise UnreadableVideo(path, "the file is empty")
         return open(path, "rb")
     except FileNotFoundError as error:
-        raise UnreadableVideo(path, "there is no such file (only local files are read)") from error
+        reason = "there is no such file"
+        if "://" in os.fspath(path):
+            reason = "it is an address, and only files on this machine are read here"
+        raise UnreadableVideo(path, reason) from error
     except (OSError, ValueError) as error:
         raise UnreadableVideo(path, f"it cannot be opened ({message_of(error)})") from error
 
