@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from vidprune.backbones.positions import PositionRule
+from vidprune.backbones.quantized import Quantization
 from vidprune.inference import Classifier, ViewModel
 from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import prune
@@ -31,6 +32,7 @@ class Assembly:
     dtype: str = "fp32"
     attn_implementation: str | None = None
     onednn: bool = False
+    quantize: Quantization | None = None
     head: bool | None = None
     batch_size: int = 8
     compiled: bool = False
@@ -50,6 +52,7 @@ class Assembly:
             dtype=self.dtype,
             attn_implementation=self.attn_implementation,
             onednn=self.onednn,
+            quantize=self.quantize,
             head=self.head,
         )
         return [prune(model, each) for each in reducers], protocol_for(model, self.options)
