@@ -77,7 +77,9 @@ class ViewModel:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.device = device or best_device()
-        check_device(model, self.device)
+        if isinstance(model, PreTrainedModel):
+            # What else stands in for one is on its device already.
+            check_device(model, self.device)
         self.model = model.to(self.device)
         self.protocol = protocol
         self.batch_size = batch_size
