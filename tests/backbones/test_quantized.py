@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 from typing import Any
 
@@ -22,7 +21,10 @@ from vidprune.backbones.onednn import OneDNNLinear, use_onednn
 from vidprune.backbones.quantized import block_layers, check_device, quantize_blocks, quantized_as
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.account import account
+from vidprune.cli.classifiers import assembly_of
 from vidprune.cli.options import QUANTIZE
+from vidprune.commands import benchmark as benchmark_module
+from vidprune.commands.benchmark import Plan, subjects
 
 needs_torchao = pytest.mark.skipif(
     not module.has_torchao(), reason="needs torchao: vidprune[quantize]"
@@ -294,15 +296,33 @@ def test_commands_know_the_same_names():
     assert QUANTIZE == module.QUANTIZATIONS
 
 
-def test_nothing_is_imported_where_nobody_asks(capsys):
-    """By us: transformers import torchao where they find it."""
-    code = (
-        "import sys; sys.modules['torchao'] = None\n"
-        "import vidprune\n"
-        "print(vidprune.prune(vidprune.load('demo'), 'sta:r=16').config.model_type)"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stdout.strip() == "videomae", found.stderr
+@pytest.mark.parametrize("verb", ["predict", "embed", "evaluate", "agreement"])
+def test_commands_that_load_a_model_ask_for_it(verb):
+    given = {
+        "predict": ["clip.mp4"],
+        "embed": ["clip.mp4", "--output", "vectors"],
+        "evaluate": ["--data", "test.csv", "--output", "run"],
+        "agreement": ["clip.mp4", "--reducer", "sta:r=16"],
+    }[verb]
+    asked = [verb, *given, "--model", "demo"]
+    assert assembly_of(cli.parser().parse_args([*asked, "--quantize", "int8"])).quantize == "int8"
+    assert assembly_of(cli.parser().parse_args(asked)).quantize is None
+
+
+@needs_torchao
+def test_a_benchmark_has_dense_and_pruned_models_in_8_bits():
+    plan = Plan(models=("demo",), reducers=("sta:r=16",), alternatives=False, quantize="int8")
+    made = benchmark_module._models(plan, subjects(plan, "demo"), "fp32", torch.device("cpu"))
+    assert [quantized_as(each) for each in made.values()] == ["int8", "int8"]
+
+
+@torch.no_grad()
+def test_nothing_of_torchao_is_needed_where_nobody_asks(monkeypatch):
+    for name in ("torchao", "torchao.quantization", "torchao.utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    pruned = vidprune.prune(vidprune.load("demo"), "sta:r=16")
+    assert quantized_as(pruned) is None
+    check_device(pruned, torch.device("cpu"))
 
 
 @needs_torchao
