@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -272,9 +273,13 @@ def test_another_name_is_refused():
 
 
 def test_without_torchao_it_is_refused(monkeypatch):
-    monkeypatch.setattr(module, "has_torchao", lambda: False)
-    with pytest.raises(ValueError, match=r"needs torchao; pip install 'vidprune\[quantize\]'"):
-        vidprune.load("demo", quantize="int8")
+    def nowhere(name):
+        raise PackageNotFoundError(name)
+
+    for version in (nowhere, lambda name: "0.17.1", lambda name: "unknown"):
+        monkeypatch.setattr(module, "version", version)
+        with pytest.raises(ValueError, match=r"torchao 0.18 or later; pip install 'vidprune\[quan"):
+            vidprune.load("demo", quantize="int8")
 
 
 @needs_torchao

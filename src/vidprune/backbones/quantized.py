@@ -10,7 +10,7 @@ torchao would also set torch's compiler, and float32's products, for the whole p
 not to.
 """
 
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -24,14 +24,19 @@ Quantization = Literal["int8", "float8"]
 QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "float8")
 # Of torchao's weights, which are not imported to be known again.
 _BY_WEIGHT: dict[str, Quantization] = {"Int8Tensor": "int8", "Float8Tensor": "float8"}
+_LEAST_TORCHAO = (0, 18)
 # From Ada and Hopper on GPUs multiply float8.
 _LEAST_CAPABILITY = (8, 9)
 _MULTIPLES = {"int8": 8, "float8": 16}
 
 
 def has_torchao() -> bool:
-    """Whether it is installed."""
-    return find_spec("torchao") is not None
+    """Whether it is installed, as new as is needed."""
+    try:
+        found = tuple(map(int, version("torchao").split(".")[:2]))
+    except (PackageNotFoundError, ValueError):
+        return False
+    return found >= _LEAST_TORCHAO
 
 
 def check_quantization(kind: str) -> None:
@@ -42,7 +47,10 @@ def check_quantization(kind: str) -> None:
             "it out"
         )
     if not has_torchao():
-        raise ValueError(f"quantize={kind!r} needs torchao; pip install 'vidprune[quantize]'")
+        least = ".".join(map(str, _LEAST_TORCHAO))
+        raise ValueError(
+            f"quantize={kind!r} needs torchao {least} or later; pip install 'vidprune[quantize]'"
+        )
     if kind == "float8":
         _check_capability(torch.device("cuda"))
 
