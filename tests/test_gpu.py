@@ -18,6 +18,7 @@ from tiny_job import write_checkpoint, write_list
 from tiny_models import tiny
 from tiny_videomae import clips, tiny_videomae
 from vidprune.backbones.embedding import project_by_products
+from vidprune.backbones.quantized import check_device, quantize_blocks
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.compiled import forward_in
 from vidprune.inference import Classifier, Request, clip_key
@@ -96,6 +97,29 @@ def test_kernels_keep_what_torch_keeps_stage_by_stage():
     for kept, tokens, keys, stage in entered:
         rule = {"groups": stage.groups, "drop": stage.drop, "backward": stage.index % 2 == 1}
         assert_same_selection(kept, tokens, keys, **rule)
+
+
+@on_cuda
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("int8", torch.float32), ("int8", torch.bfloat16), ("float8", torch.bfloat16)],
+    ids=str,
+)
+def test_layers_in_8_bits_say_nearly_what_others_say(kind, dtype):
+    pytest.importorskip("torchao")
+    if kind == "float8" and torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("needs a GPU that multiplies float8")
+    model, pixels = tiny_videomae(hidden_size=48), clips(4).to(DEVICE, dtype)
+    made = copy.deepcopy(model).to(dtype)
+    quantize_blocks(made, kind)
+    check_device(made, torch.device(DEVICE))
+    with torch.inference_mode():
+        wanted = model.to(DEVICE, dtype)(pixels).logits.float()
+        found = made.to(DEVICE)(pixels).logits.float()
+        assert 0 < (found - wanted).norm() < 0.2 * wanted.norm()
+        others = torch.cat([pixels[:1], 50 * pixels[1:]])
+        assert torch.equal(made(others).logits[0].float(), found[0])
+        assert vidprune.prune(made, "sta:r=5")(pixels).logits.isfinite().all()
 
 
 @on_cuda

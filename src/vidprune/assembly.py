@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.checkpoints import configuration
 from vidprune.backbones.positions import PositionRule
+from vidprune.backbones.quantized import Quantization
 from vidprune.exporting.record import is_exported, read_record
 from vidprune.exporting.running import Exported, load_exported
 from vidprune.inference import Classifier, ViewModel
@@ -36,6 +37,7 @@ class Assembly:
     dtype: str = "fp32"
     attn_implementation: str | None = None
     onednn: bool = False
+    quantize: Quantization | None = None
     head: bool | None = None
     batch_size: int = 8
     compiled: bool = False
@@ -65,6 +67,7 @@ class Assembly:
             dtype=self.dtype,
             attn_implementation=self.attn_implementation,
             onednn=self.onednn,
+            quantize=self.quantize,
             head=self.head,
         )
         given = [self._recorded() if each is None else each for each in reducers]
@@ -104,6 +107,7 @@ class Assembly:
             "dtype": (self.dtype, "fp32"),
             "attn_implementation": (self.attn_implementation, None),
             "onednn": (self.onednn, False),
+            "quantize": (self.quantize, None),
             "compile": (self.compiled, False),
             "frames": (self.options.frames, None),
             "size": (self.options.size, None),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vidprune.backbones.quantized import check_device
 from vidprune.backbones.registry import has_head, known_class
 from vidprune.compiling import as_one_graph
 from vidprune.environment import usable_cores
@@ -77,6 +78,9 @@ class ViewModel:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.device = device or best_device()
+        if isinstance(model, PreTrainedModel):
+            # What else stands in for one is on its device already.
+            check_device(model, self.device)
         self.model = model.to(self.device)
         self.protocol = protocol
         self.batch_size = batch_size

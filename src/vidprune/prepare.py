@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.checkpoints import load, name_classes
 from vidprune.backbones.positions import PositionRule
+from vidprune.backbones.quantized import Quantization
 from vidprune.backbones.registry import adapt, has_head
 from vidprune.exporting.running import Exported
 from vidprune.inference import normalisation_of
@@ -55,6 +56,7 @@ def load_model(
     dtype: str = "fp32",
     attn_implementation: str | None = None,
     onednn: bool = False,
+    quantize: Quantization | None = None,
     head: bool | None = None,
 ) -> PreTrainedModel:
     """The dense model, made for the clips that `options` ask for, with names for its classes.
@@ -74,6 +76,7 @@ def load_model(
         dtype=DTYPES[dtype],
         attn_implementation=attn_implementation,
         onednn=onednn,
+        quantize=quantize,
         head=head,
     )
     take_recorded(model)

@@ -21,7 +21,8 @@ class Report:
     Videos that are `not_finite` (overflowed logits, as fp16 can give) count as misses.
 
     `attention` is named where it is not what the model's family takes of itself; `onednn` says
-    whether oneDNN took the products of linear layers, `compiled` whether the model was one graph.
+    whether oneDNN took the products of linear layers, `compiled` whether the model was one graph,
+    `quantized` what the linear layers of blocks were in, if not in the dtype.
     `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
     that this run did itself, None where several reducers shared a pass. A run that finds all views
     there already leaves what is said of hardware, command, batch, rate and date as it was.
@@ -48,6 +49,7 @@ class Report:
     attention: str | None = None
     onednn: bool = False
     compiled: bool = False
+    quantized: str | None = None
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

@@ -16,6 +16,7 @@ from vidprune.backbones.hub import config_from, from_hub, hub_config
 from vidprune.backbones.onednn import use_onednn
 from vidprune.backbones.originals import from_original, original_config
 from vidprune.backbones.positions import POSITION_RULES, PositionRule
+from vidprune.backbones.quantized import Quantization, check_quantization, quantize_blocks
 from vidprune.backbones.registry import FAMILIES, has_head
 from vidprune.backbones.resizing import check_positions, resized
 from vidprune.backbones.unsaved import restore_unsaved
@@ -40,6 +41,7 @@ def load(
     head: bool | None = None,
     attn_implementation: str | None = None,
     onednn: bool = False,
+    quantize: Quantization | None = None,
 ) -> PreTrainedModel:
     """A video classifier, or an encoder without a head, in evaluation mode.
 
@@ -59,6 +61,9 @@ def load(
     `onednn` lets oneDNN take the products of float32 on a CPU, those of attention too where
     `attn_implementation` is None: on AMD's processors in three fifths of the time, with other last
     bits.
+    `quantize` has torchao compute the linear layers of blocks in 8 bits, weights and what they are
+    given: "int8", or on newer GPUs, of models in bfloat16, "float8". Such a model is for inference
+    and is not saved; layers in 8 bits are torchao's, whatever `onednn` says of the others.
 
     A checkpoint that was saved pruned is pruned again by `vidprune.load`; `unprune` gives the dense
     model.
@@ -71,6 +76,9 @@ def load(
     """
     if positions not in POSITION_RULES:
         raise ValueError(f"positions={positions!r} is not known; choose one of {POSITION_RULES}")
+    if quantize is not None:
+        # Before weights are read.
+        check_quantization(quantize)
     source, config = _named(source), _configured(config)
     path, with_head = Path(source), head is not False
     if path.is_file():
@@ -92,7 +100,10 @@ def load(
     if onednn:
         use_onednn(model)
     set_attention(model, attn_implementation, own=BY_ONEDNN if onednn else IN_PARTS)
-    return model.eval() if dtype is None else model.eval().to(dtype)
+    model = model.eval() if dtype is None else model.eval().to(dtype)
+    if quantize is not None:
+        quantize_blocks(model, quantize)
+    return model
 
 
 def configuration(

@@ -110,7 +110,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
 # Arguments that go into the plan under their own names.
 PLANNED = (
     *("models", "reducers", "against", "smaller", "arch", "frames", "size"),
-    *("onednn", "attn_implementation"),
+    *("onednn", "quantize", "attn_implementation"),
     *("dtypes", "batch_sizes", "modes", "repeats", "protocol", "workers"),
 )
 

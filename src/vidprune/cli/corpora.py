@@ -201,6 +201,8 @@ def _job(
             "compiled": assembly.compiled,
             "onednn": assembly.onednn,
             "attn_implementation": assembly.attn_implementation,
+            # Named where it is, so that folders of before go on.
+            **({"quantize": assembly.quantize} if assembly.quantize else {}),
             "protocol": asdict(model.protocol),
         },
         shard_size=arguments.shard_size,

@@ -1,6 +1,7 @@
 """From the words of a command to a verb, and from whatever goes wrong to a sentence."""
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -111,6 +112,10 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Where torchao is installed transformers import it: it tells of libraries for other GPUs, and
+    # torch of how it registers its types.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Parser(argparse.ArgumentParser):

@@ -12,6 +12,8 @@ SOURCES = (
     "Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), name of "
     "an architecture for random weights, or `demo`"
 )
+# As `vidprune.backbones.quantized` has them, which imports torch.
+QUANTIZE = ("int8", "float8")
 
 
 def named_path(text: str) -> Path:
@@ -63,6 +65,11 @@ def add_products(group: Any) -> None:
         "--onednn",
         action="store_true",
         help="products of float32 on a CPU by oneDNN: much faster on AMD's; last bits differ",
+    )
+    group.add_argument(
+        "--quantize",
+        choices=QUANTIZE,
+        help="linear layers of blocks in 8 bits, by torchao; float8 on newer GPUs, with bf16",
     )
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.architectures import next_smaller
 from vidprune.backbones.checkpoints import configuration, load
+from vidprune.backbones.quantized import Quantization, check_device
 from vidprune.backbones.registry import promises_head, shape_of
 from vidprune.benchmarking.budget import matched_frames, matched_reducer, matched_size
 from vidprune.benchmarking.compiled import MODES
@@ -39,7 +40,8 @@ class Plan:
     frames and by smaller frames, and the next smaller architecture (or `smaller`, a checkpoint).
     `videos`: also from files to logits, which models need a head for, at the largest batch size
     and in the first mode, with the views of the preset `protocol` (None: what checkpoints record);
-    `workers` as in `Classifier.classify`; `onednn` and `attn_implementation` as in `load`.
+    `workers` as in `Classifier.classify`; `onednn`, `quantize` and `attn_implementation` as in
+    `load`, for dense models as for pruned ones.
     """
 
     models: tuple[str, ...]
@@ -58,6 +60,7 @@ class Plan:
     protocol: str | None = None
     workers: int | None = None
     onednn: bool = False
+    quantize: Quantization | None = None
     attn_implementation: str | None = None
 
     def __post_init__(self) -> None:
@@ -218,7 +221,7 @@ def _models(
     for subject in known:
         bare = replace(subject, reducer=NONE, matched=None)
         if bare not in dense:
-            dense[bare] = load(
+            loaded = load(
                 subject.checkpoint,
                 arch=_arch(plan, subject.checkpoint),
                 frames=subject.frames,
@@ -226,7 +229,10 @@ def _models(
                 dtype=DTYPES[dtype],
                 attn_implementation=plan.attn_implementation,
                 onednn=plan.onednn,
-            ).to(device)
+                quantize=plan.quantize,
+            )
+            check_device(loaded, device)
+            dense[bare] = loaded.to(device)
     return {
         subject: prune(dense[replace(subject, reducer=NONE, matched=None)], subject.reducer)
         for subject in known

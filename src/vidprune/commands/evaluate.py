@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,10 +14,12 @@ from typing import Any, TextIO
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 from vidprune.backbones.attention_in_parts import attention_of
 from vidprune.backbones.onednn import uses_onednn
+from vidprune.backbones.quantized import quantized_as
 from vidprune.environment import environment, usable_cores
 from vidprune.inference import (
     Classifier,
@@ -247,6 +249,7 @@ class _Job:
             attention=attention_of(model),
             onednn=uses_onednn(model),
             compiled=self.classifier.compiled,
+            quantized=quantized_as(model),
             batch_size=self.classifier.batch_size,
             processes=len(shares),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -266,6 +269,7 @@ class _Job:
             **({"attention": attention} if (attention := attention_of(model)) else {}),
             **({"onednn": True} if uses_onednn(model) else {}),
             **({"compiled": True} if self.classifier.compiled else {}),
+            **({"quantized": kind} if (kind := quantized_as(model)) else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }
 
@@ -330,8 +334,18 @@ def model_digest(model: PreTrainedModel) -> str:
     buffers = dict(model.named_buffers())
     for name, tensor in sorted({**model.state_dict(), **buffers, **tables}.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        for part in _parts(tensor):
+            digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """What a weight in 8 bits is made of; any other tensor itself."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _parts(getattr(tensor, name))
 
 
 def _digest(content: bytes) -> str:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation_job import classifier, run
+from evaluation_job import VIDEOS, classifier, run
 from tiny_job import CLASSES, write_checkpoint
 from vidprune.backbones.checkpoints import load
 from vidprune.commands.evaluate import evaluate, model_digest
+from vidprune.inference import Classifier
+from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
 from vidprune.video import read_list
 
@@ -91,3 +93,33 @@ def test_a_model_is_itself_wherever_it_lies_and_however_its_classes_are_called(j
     names = [f"class {number}" for number in range(CLASSES)]
     moved = load(write_checkpoint(tmp_path / "moved"), labels=names)
     assert model_digest(moved) == model_digest(ours) == model_digest(prune(ours, "sta:r=4"))
+
+
+def test_a_run_in_8_bits_is_another_run_and_says_so(job, tmp_path, undisturbed):
+    pytest.importorskip("torchao")
+    protocol = protocol_for(load(job / "model"), ViewOptions())
+
+    def in_8_bits() -> Classifier:
+        return Classifier(prune(load(job / "model", quantize="int8"), None), protocol, batch_size=3)
+
+    samples = read_list(job / "test.csv")
+    names = {"checkpoint": "tiny", "data": "test.csv", "workers": 0}
+    with pytest.raises(FileExistsError, match="quantized None, not 'int8'"):
+        evaluate(in_8_bits(), samples, output=undisturbed("none"), **names)
+    report = evaluate(in_8_bits(), samples, output=tmp_path, **names)
+    assert (report.quantized, report.num_videos) == ("int8", VIDEOS - 1)
+    assert json.loads((tmp_path / "run.json").read_text())["quantized"] == "int8"
+    assert "quantized" not in json.loads((undisturbed("none") / "run.json").read_text())
+    before = (tmp_path / "views.jsonl").read_bytes()
+    evaluate(in_8_bits(), samples, output=tmp_path, **names)
+    assert (tmp_path / "views.jsonl").read_bytes() == before
+    with pytest.raises(FileExistsError, match="quantized 'int8', not None"):
+        run(job, tmp_path, reducer="none")
+
+
+def test_models_in_8_bits_are_told_apart_by_what_their_weights_are_made_of(job):
+    pytest.importorskip("torchao")
+    ours, again, other = (load(job / "model", quantize="int8") for _ in range(3))
+    other.videomae.encoder.layer[0].output.dense.weight.scale.mul_(2)
+    assert model_digest(again) == model_digest(ours) == model_digest(prune(ours, "sta:r=4"))
+    assert len({*map(model_digest, (ours, other, load(job / "model")))}) == 3
