@@ -24,6 +24,7 @@ from vidprune.cli import (
     predict,
     reproduce,
     train,
+    tune,
     visualize,
 )
 from vidprune.cli.statuses import FAILURE, INTERRUPTED, USAGE
@@ -43,6 +44,7 @@ VERBS = {
     "benchmark": benchmark,
     "visualize": visualize,
     "app": app,
+    "tune": tune,
     "export": export,
     "train": train,
     "demo": demo,

@@ -1,7 +1,9 @@
 """Reducers as short text, `sta:r=64,order=FBF`: for command lines, reports and recipes."""
 
+import json
 import re
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 from vidprune.reducers.base import Reducer
 from vidprune.reducers.baselines import Random
@@ -30,8 +32,11 @@ def parse(text: str) -> Reducer | None:
 
     `name:option=value,option=value`; lists are written with slashes, `blocks=0/8/16`, one of a
     single number as `blocks=8/`, switches as `fold=true`.
+    What ends in `.json` names a recipe of `vidprune tune`, whose reducer it is then.
     Raises ValueError that lists what is known where something is not.
     """
+    if text.strip().endswith(".json"):
+        return parse(_recipe(Path(text.strip())))
     name, _, rest = text.strip().partition(":")
     if name == NONE:
         if rest:
@@ -49,6 +54,24 @@ def parse(text: str) -> Reducer | None:
     if twice := next((option for option in said if said.count(option) > 1), None):
         raise ValueError(f"option {twice!r} of reducer {name} is given twice; give it once")
     return kind(**dict(options))
+
+
+def _recipe(path: Path) -> str:
+    """The text of the reducer that a recipe holds."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["reducer"]
+    except OSError as error:
+        raise ValueError(
+            f"reducer {str(path)!r} cannot be read ({error.strerror}); name a recipe of vidprune "
+            "tune"
+        ) from error
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, str) or found.strip().endswith(".json"):
+        raise ValueError(
+            f"reducer {str(path)!r} is no recipe of vidprune tune: it names no reducer"
+        )
+    return found
 
 
 def with_r(text: str, r: int) -> str:

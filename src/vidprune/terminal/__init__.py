@@ -12,6 +12,7 @@ from vidprune.terminal.accuracy import (
 from vidprune.terminal.costs import benchmark_tables, costs_table, demo_table, summary_table
 from vidprune.terminal.exports import export_table
 from vidprune.terminal.progress import ProgressBar, progress_columns, progress_of
+from vidprune.terminal.tunings import tried_line, tuning_table
 from vidprune.terminal.words import shown
 
 __all__ = [
@@ -31,4 +32,6 @@ __all__ = [
     "summary_table",
     "tradeoff_table",
     "training_table",
+    "tried_line",
+    "tuning_table",
 ]

@@ -1,0 +1,255 @@
+"""The setting of a model that reaches a target, found on some videos and checked on others."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vidprune.benchmarking.budget import matched_reducer
+from vidprune.commands.evaluate import check_labels, model_digest
+from vidprune.environment import environment
+from vidprune.inference import Request, best_device, read_requests
+from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
+from vidprune.macs import costs
+from vidprune.reducers.spec import NONE, parse, with_r
+from vidprune.runs import write_atomically
+from vidprune.sources import sources_of
+from vidprune.tuning.figures import Costs, Losses, losses
+from vidprune.tuning.record import Tuning
+from vidprune.tuning.search import Budget, Search, Tried, best_of
+from vidprune.tuning.space import METHODS
+from vidprune.tuning.target import Target
+from vidprune.tuning.trying import Bench, Video
+from vidprune.video import Protocol, Sample
+
+RECORD, RECIPE = "tune.json", "recipe.json"
+# Videos, at the least, on either side.
+_FEWEST = 4
+_CHECK_REPEATS = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a search is for, what it may choose and how long it goes on. `check_share`: of the
+    videos, or of their sources, those that it does not see, on which what it found is checked.
+
+    Raises ValueError where that leaves nothing, or a target of top-1 has no labels.
+    """
+
+    target: Target
+    methods: tuple[str, ...] = METHODS
+    budget: Budget = field(default_factory=Budget)
+    check_share: float = 1 / 3
+    source: str | None = None
+    seed: int = 0
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.check_share < 1:
+            raise ValueError(f"check_share={self.check_share:g} must lie between 0 and 1")
+        if not self.methods:
+            raise ValueError("methods is empty; name one, such as sta")
+        for method in self.methods:
+            options = {each.partition("=")[0] for each in method.partition(":")[2].split(",")}
+            if settled := sorted(options & {"r", "schedule", "blocks", "stages", "threshold"}):
+                raise ValueError(
+                    f"method {method!r} says {' and '.join(settled)}, which the search is to find; "
+                    "leave that out"
+                )
+            parse(with_r(method, 1))
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """A video by its name and path, with its class where it is known."""
+
+    name: str
+    path: Path
+    label: int | None = None
+
+
+def tune(
+    model: PreTrainedModel,
+    protocol: Protocol,
+    videos: Sequence[Sighted],
+    asked: Asked,
+    *,
+    output: Path,
+    checkpoint: str,
+    device: torch.device | None = None,
+    workers: int | None = None,
+    command: str = "",
+    observe: Callable[[Tried, Tried | None], object] = lambda tried, best: None,
+) -> Tuning:
+    """Search, check, and write `tune.json` and `recipe.json` into `output`.
+
+    All videos are decoded first and held in memory. `observe` hears every setting that was tried
+    and the best so far. A video that cannot be read is named in the record and left out.
+
+    Raises ValueError for too few videos and for labels that the head does not have, RuntimeError
+    without Optuna.
+    """
+    begun = time.monotonic()
+    if asked.target.kind == "drop_points" and any(video.label is None for video in videos):
+        raise ValueError(
+            "drop_points counts top-1, which needs labels: give a list or class folders"
+        )
+    bench, unreadable = _bench(model, protocol, videos, asked.batch_size, device, workers)
+    sources = _sources(bench.videos, asked.source)
+    seen, unseen = _parted(len(bench.videos), sources, asked)
+    search = Search(
+        bench,
+        asked.target,
+        seen,
+        sources=None if asked.source is None else sources[list(seen)],
+        methods=asked.methods,
+        seed=asked.seed,
+    )
+    tried: list[Tried] = []
+    for each in search(asked.budget):
+        tried.append(each)
+        observe(each, best_of(asked.target, tried))
+    found = best_of(asked.target, tried)
+    others = () if found is None else tuple(search.at_other_costs(found))
+    held = _Held(bench, asked, unseen, None if asked.source is None else sources[list(unseen)])
+    check = None if found is None else held.losses(found.reducer)
+    spent = None if found is None else held.costs(found.reducer)
+    record = Tuning(
+        target=asked.target,
+        reducer=NONE if found is None else found.reducer,
+        reached=_reached(asked.target, check, spent),
+        found=found,
+        check=check,
+        costs=spent,
+        published=None if found is None else held.published(found),
+        tried=tuple(tried),
+        others=others,
+        methods=asked.methods,
+        seed=asked.seed,
+        seconds=time.monotonic() - begun,
+        checkpoint=checkpoint,
+        model=model_digest(model),
+        dtype=str(model.dtype).removeprefix("torch."),
+        batch_size=asked.batch_size,
+        protocol=asdict(protocol),
+        views_per_video=len(protocol.views),
+        searched=len(seen),
+        unreadable=unreadable,
+        environment=environment(bench.device),
+        command=command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        intervals=METHOD if asked.source is None else METHOD_OVER_SOURCES,
+    )
+    write_atomically(output / RECORD, record.to_json())
+    write_atomically(output / RECIPE, record.recipe())
+    return record
+
+
+def _bench(
+    model: PreTrainedModel,
+    protocol: Protocol,
+    videos: Sequence[Sighted],
+    batch_size: int,
+    device: torch.device | None,
+    workers: int | None,
+) -> tuple[Bench, tuple[dict[str, str], ...]]:
+    """All videos, decoded; and those that cannot be."""
+    labelled = [
+        Sample(video.path, video.label, video.name) for video in videos if video.label is not None
+    ]
+    check_labels(labelled, model.config.num_labels)
+    views = tuple(range(len(protocol.views)))
+    labels = {video.name: video.label for video in videos}
+    requests = [Request(video.name, video.path, views) for video in videos]
+    held, unreadable = [], []
+    for request, pixels in read_requests(requests, protocol, workers):
+        if isinstance(pixels, str):
+            unreadable.append({"path": request.name, "reason": pixels})
+        else:
+            held.append(Video(request.name, pixels, labels[request.name]))
+    if len(held) < 2 * _FEWEST:
+        raise ValueError(
+            f"{len(held)} videos can be read; give {2 * _FEWEST} at least, and some dozens for an "
+            "answer to rely on"
+        )
+    device = device or best_device()
+    return Bench(model.to(device), protocol, held, batch_size, device), tuple(unreadable)
+
+
+def _sources(videos: Sequence[Video], pattern: str | None) -> Tensor:
+    if pattern is None:
+        return torch.arange(len(videos))
+    return sources_of([video.name for video in videos], pattern)
+
+
+def _parted(videos: int, sources: Tensor, asked: Asked) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The videos that the search sees, in an order drawn at random, and the others; no source is
+    on both sides."""
+    generator = torch.Generator().manual_seed(asked.seed)
+    order = torch.randperm(int(sources.max()) + 1, generator=generator)
+    unseen = set(order[: max(1, round(asked.check_share * len(order)))].tolist())
+    drawn = torch.randperm(videos, generator=generator).tolist()
+    parts = (
+        tuple(each for each in drawn if (int(sources[each]) in unseen) is side)
+        for side in (False, True)
+    )
+    seen, rest = parts
+    if min(len(seen), len(rest)) < _FEWEST:
+        raise ValueError(
+            f"of {videos} videos {len(seen)} are left for the search and {len(rest)} for the "
+            f"check; give more, or another check_share, so that both have {_FEWEST}"
+        )
+    return seen, rest
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """The videos that the search did not see."""
+
+    bench: Bench
+    asked: Asked
+    videos: tuple[int, ...]
+    sources: Tensor | None
+
+    def losses(self, reducer: str) -> Losses:
+        """Of a setting on these."""
+        dense, other = (self.bench.probabilities(each, self.videos) for each in (NONE, reducer))
+        return losses(dense, other, self.bench.labels(self.videos), self.sources)
+
+    def costs(self, reducer: str) -> Costs:
+        """Once more, more often, and with the clock in any case."""
+        taken = costs(self.bench.model, reducer)
+        seconds, speedup = self.bench.seconds(reducer, repeats=_CHECK_REPEATS)
+        return Costs(
+            gmacs=taken.gmacs_per_view,
+            share=taken.gmacs_per_view / taken.gmacs_dense,
+            latency_ms=1000 * seconds,
+            speedup=speedup,
+        )
+
+    def published(self, found: Tried) -> Tried | None:
+        """The paper's STA at that cost; None where none fits the model."""
+        try:
+            reducer = matched_reducer(self.bench.model.config, "sta", found.costs.gmacs)
+        except ValueError:
+            return None
+        taken = costs(self.bench.model, reducer)
+        share = taken.gmacs_per_view / taken.gmacs_dense
+        return Tried(
+            reducer=reducer,
+            costs=Costs(gmacs=taken.gmacs_per_view, share=share),
+            losses=self.losses(reducer),
+            whole=True,
+        )
+
+
+def _reached(target: Target, check: Losses | None, spent: Costs | None) -> bool:
+    """On the videos that the search did not see, and by the clock once more."""
+    if check is None or spent is None:
+        return False
+    return target.excess(spent.of(target) if target.is_cost else check.of(target)) <= 0

@@ -1,0 +1,91 @@
+"""What a setting costs and what it loses, with intervals over videos."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+from torch import Tensor
+
+from vidprune.intervals import Interval, difference_interval
+from vidprune.metrics import nearness, top_class
+from vidprune.tuning.target import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """How far a setting's answers are from the dense model's on `videos` videos: `agreement` is the
+    per cent with the same class, `kl_nats` the mean divergence, `change_points` of top-1, None
+    without labels."""
+
+    videos: int
+    agreement: Interval
+    kl_nats: Interval
+    change_points: Interval | None
+
+    def of(self, target: Target, *, cautious: bool = False) -> float:
+        """The figure that a target of loss is about; `cautious`: one standard error worse, where
+        some dozens of videos tell that: not for top-1, of which they tell nothing so fine."""
+        found = {
+            "agreement": self.agreement,
+            "kl_nats": self.kl_nats,
+            "drop_points": _lost(self.change_points),
+        }[target.kind]
+        assert found is not None, "a target of top-1 has labels"
+        if not cautious or target.kind == "drop_points" or found.high is None:
+            return found.value
+        if target.kind == "agreement":
+            return _one_error_below(found.value, self.videos)
+        # Of an interval of 95 %, two errors long.
+        return (found.value + found.high) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """GMACs of a view, and which part of the dense model's they are; where it was timed,
+    milliseconds of a batch and how many times the dense model's speed that is."""
+
+    gmacs: float
+    share: float
+    latency_ms: float | None = None
+    speedup: float | None = None
+
+    def of(self, target: Target) -> float:
+        """The figure that a target of cost is about."""
+        found = {"gmacs": self.gmacs, "speedup": self.speedup, "latency_ms": self.latency_ms}
+        value = found[target.kind]
+        assert value is not None, "what is timed is timed"
+        return value
+
+
+def losses(dense: Tensor, other: Tensor, labels: Tensor | None, sources: Tensor | None) -> Losses:
+    """From the probabilities (V, classes) of the dense model and of another; `labels` (V,), and
+    `sources` (V,) as of `nearness`."""
+    found = nearness(dense, other, sources)
+    assert found.agreement is not None, "there are videos"
+    # Where no answer is a number there is no mean; it is as far off as can be.
+    far = Interval(value=float("inf"), low=None, high=None)
+    change = None
+    if labels is not None:
+        hits = [top_class(each) == labels for each in (dense, other)]
+        change = difference_interval(hits[0], hits[1], sources)
+    return Losses(
+        videos=len(dense),
+        agreement=found.agreement,
+        kl_nats=found.kl_nats or far,
+        change_points=change,
+    )
+
+
+def _one_error_below(share: float, videos: int) -> float:
+    """The lower bound of Wilson's interval that is one standard error long, of a share in per
+    cent."""
+    part = share / 100
+    middle = part + 1 / (2 * videos)
+    reach = sqrt(part * (1 - part) / videos + 1 / (4 * videos**2))
+    return 100 * (middle - reach) / (1 + 1 / videos)
+
+
+def _lost(change: Interval | None) -> Interval | None:
+    if change is None:
+        return None
+    low, high = (None if end is None else -end for end in (change.high, change.low))
+    return Interval(value=-change.value, low=low, high=high)
