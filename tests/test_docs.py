@@ -42,12 +42,6 @@ def in_workplace(workplace, monkeypatch):
     return workplace
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
-def test_python_blocks_run(page, in_workplace):
-    for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), {})
-
-
 # In the order of the pages: what one command leaves, a later one may take up.
 @pytest.mark.parametrize("command", list(dict.fromkeys(commands())))
 def test_commands_run(command, in_workplace, capsys):
@@ -61,6 +55,13 @@ def test_commands_run(command, in_workplace, capsys):
         expanded = [str(p) for word in words[1:] for p in (sorted(Path().glob(word)) or [word])]
         assert cli.main(expanded) == 0
         assert capsys.readouterr().out
+
+
+# After the commands, whose files they may read.
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
+def test_python_blocks_run(page, in_workplace):
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), {})
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
