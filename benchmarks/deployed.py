@@ -2,9 +2,9 @@
 
     python benchmarks/deployed.py
 
-exports ViT-S and ViT-B of the published shape (random weights: time does not depend on them) as ONNX
-graphs and, of ViT-S, as packages of AOTInductor, dense and with STA at r = 64, checks them on real
-clips where `../shared/clips` is there, and leaves benchmarks/results/deployed.json. The files go to
+exports ViT-S and ViT-B of the published shape (random weights: time does not depend on them) as
+ONNX graphs and as packages of AOTInductor, dense and with STA at r = 64, checks them on real clips
+where `../shared/clips` is there, and leaves benchmarks/results/deployed.json. The files go to
 runs/deployed/.
 """
 
