@@ -199,6 +199,8 @@ _MEASURES = {
     "over-random": ("over_random_points", "+.1f"),
     "agreement": ("agreement", ".1f"),
     "kl": ("kl_nats", ".3f"),
+    "over-sta": ("against_points", "+.1f"),
+    "kl-over-sta": ("against_kl_nats", "+.3f"),
 }
 
 
@@ -211,7 +213,7 @@ def _measure(name: str) -> tuple[Measure, str]:
 _SHOWN = {
     "generated": tuple(_MEASURES),
     "generated-low": ("change", "over-random", "kl"),
-    "jhmdb": tuple(_MEASURES),
+    "jhmdb": ("change", "over-random", "kl", "agreement"),
     "jhmdb-low": ("change", "over-random", "kl"),
 }
 CURVES = tuple(_SHOWN)
