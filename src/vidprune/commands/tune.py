@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,11 +103,12 @@ def tune(
     bench, unreadable = _bench(model, protocol, videos, asked.batch_size, device, workers)
     sources = _sources(bench.videos, asked.source)
     seen, unseen = _parted(len(bench.videos), sources, asked)
+    kept = None if asked.source is None else sources
     search = Search(
         bench,
         asked.target,
         seen,
-        sources=None if asked.source is None else sources[list(seen)],
+        sources=None if kept is None else kept[list(seen)],
         methods=asked.methods,
         seed=asked.seed,
     )
@@ -114,21 +116,11 @@ def tune(
     for each in search(asked.budget):
         tried.append(each)
         observe(each, best_of(asked.target, tried))
-    found = best_of(asked.target, tried)
-    others = () if found is None else tuple(search.at_other_costs(found))
-    held = _Held(bench, asked, unseen, None if asked.source is None else sources[list(unseen)])
-    check = None if found is None else held.losses(found.reducer)
-    spent = None if found is None else held.costs(found.reducer)
+    held = _Held(bench, asked, unseen, None if kept is None else kept[list(unseen)])
     record = Tuning(
+        **_outcome(search, held, tried),
         target=asked.target,
-        reducer=NONE if found is None else found.reducer,
-        reached=_reached(asked.target, check, spent),
-        found=found,
-        check=check,
-        costs=spent,
-        published=None if found is None else held.published(found),
         tried=tuple(tried),
-        others=others,
         methods=asked.methods,
         seed=asked.seed,
         seconds=time.monotonic() - begun,
@@ -148,6 +140,25 @@ def tune(
     write_atomically(output / RECORD, record.to_json())
     write_atomically(output / RECIPE, record.recipe())
     return record
+
+
+def _outcome(search: Search, held: "_Held", tried: Sequence[Tried]) -> dict[str, Any]:
+    """What the search comes to, and how that holds on what it did not see."""
+    found = best_of(search.target, tried)
+    if found is None:
+        nothing = dict.fromkeys(("found", "check", "costs", "published"))
+        return {"reducer": NONE, "reached": False, "others": (), **nothing}
+    check, spent = held.losses(found.reducer), held.costs(found.reducer)
+    figure = spent.of(search.target) if search.target.is_cost else check.of(search.target)
+    return {
+        "reducer": found.reducer,
+        "reached": search.target.excess(figure) <= 0,
+        "found": found,
+        "check": check,
+        "costs": spent,
+        "published": held.published(found),
+        "others": tuple(search.at_other_costs(found)),
+    }
 
 
 def _bench(
@@ -246,10 +257,3 @@ class _Held:
             losses=self.losses(reducer),
             whole=True,
         )
-
-
-def _reached(target: Target, check: Losses | None, spent: Costs | None) -> bool:
-    """On the videos that the search did not see, and by the clock once more."""
-    if check is None or spent is None:
-        return False
-    return target.excess(spent.of(target) if target.is_cost else check.of(target)) <= 0

@@ -1,6 +1,6 @@
 """What a setting does to videos that are held in memory, and how long it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
@@ -88,7 +88,7 @@ class Bench:
             device=self.device,
         )
 
-    def _forward(self, reducer: str):  # type: ignore[no-untyped-def]
+    def _forward(self, reducer: str) -> Callable[[Tensor], object]:
         model = self._classifier(reducer).model
         return lambda pixels: model(pixels).logits
 
