@@ -350,6 +350,7 @@ def test_a_target_that_is_out_of_reach_says_how_far(
     ("words", "sentence"),
     [
         (["--drop-points", "1"], "counts top-1, which needs labels"),
+        (["--gmacs", "3"], "gmacs=3 leaves nothing to save: the dense model takes 2.04"),
         (["--gmacs", "1", "--check-share", "1"], "check_share=1 must lie between 0 and 1"),
         (["--gmacs", "1", "--trials", "0"], "trials=0 must be at least 1"),
         (["--gmacs", "1", "--minutes", "0"], "seconds=0 must be above 0"),
@@ -363,3 +364,21 @@ def test_bad_input_gets_a_sentence(
     given = ["tune", "--data", *map(str, sorted(videos.rglob("*.mp4"))), "--model", "demo"]
     assert main([*given, *words, "--workers", "0", "--output", str(tmp_path / "out")]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_videos_that_are_not_there_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tune", "--data", str(tmp_path / "nothing"), "--model", "demo", "--gmacs", "1"]
+    assert main([*words, "--workers", "0", "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "0 videos can be read and 1 not, such as" in said
+    assert "there is no such file" in said
+
+
+def test_what_no_setting_comes_near_is_said(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "0.01", "--trials", "3"]
+    assert main([*words, "--workers", "0", "--output", str(tmp_path)]) == 1
+    assert "no setting comes near that cost" in " ".join(capsys.readouterr().out.split())

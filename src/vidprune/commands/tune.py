@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from vidprune.backbones.registry import has_head
 from vidprune.benchmarking.budget import matched_reducer
 from vidprune.commands.evaluate import check_labels, model_digest
 from vidprune.environment import environment
+from vidprune.exporting.running import Exported
 from vidprune.inference import Request, best_device, read_requests
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
 from vidprune.macs import costs
@@ -100,6 +102,7 @@ def tune(
         raise ValueError(
             "drop_points counts top-1, which needs labels: give a list or class folders"
         )
+    _check_target(asked.target, model)
     bench, unreadable = _bench(model, protocol, videos, asked.batch_size, device, workers)
     sources = _sources(bench.videos, asked.source)
     seen, unseen = _parted(len(bench.videos), sources, asked)
@@ -140,6 +143,25 @@ def tune(
     write_atomically(output / RECORD, record.to_json())
     write_atomically(output / RECIPE, record.recipe())
     return record
+
+
+def _check_target(target: Target, model: PreTrainedModel) -> None:
+    """Refuse what any setting reaches, and a model that has no answers to compare."""
+    if isinstance(model, Exported):
+        raise ValueError(
+            f"{model.path} is exported, with its reducer; tune takes the model that it was made "
+            "from"
+        )
+    if not has_head(model):
+        raise ValueError(
+            f"model is a {type(model).__name__}, an encoder without a head, which gives no classes "
+            "to compare; give a classifier's checkpoint"
+        )
+    dense = costs(model, NONE).gmacs_per_view
+    if target.kind == "gmacs" and target.value >= dense:
+        raise ValueError(
+            f"gmacs={target.value:g} leaves nothing to save: the dense model takes {dense:.2f}"
+        )
 
 
 def _outcome(search: Search, held: "_Held", tried: Sequence[Tried]) -> dict[str, Any]:
@@ -184,9 +206,10 @@ def _bench(
         else:
             held.append(Video(request.name, pixels, labels[request.name]))
     if len(held) < 2 * _FEWEST:
+        such = "".join(f", such as {each['path']}: {each['reason']}" for each in unreadable[:1])
         raise ValueError(
-            f"{len(held)} videos can be read; give {2 * _FEWEST} at least, and some dozens for an "
-            "answer to rely on"
+            f"{len(held)} videos can be read and {len(unreadable)} not{such}; give {2 * _FEWEST} at "
+            "least, and some dozens for an answer to rely on"
         )
     device = device or best_device()
     return Bench(model.to(device), protocol, held, batch_size, device), tuple(unreadable)

@@ -54,6 +54,8 @@ def tuning_table(found: Tuning) -> Group:
 
 def _verdict(found: Tuning) -> str:
     if found.found is None:
+        if not found.tried:
+            return "no setting comes near that cost"
         return "nothing that was tried reaches it with one standard error to spare"
     return "reached" if found.reached else "not reached on unseen videos"
 
