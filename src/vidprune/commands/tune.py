@@ -208,8 +208,8 @@ def _bench(
     if len(held) < 2 * _FEWEST:
         such = "".join(f", such as {each['path']}: {each['reason']}" for each in unreadable[:1])
         raise ValueError(
-            f"{len(held)} videos can be read and {len(unreadable)} not{such}; give {2 * _FEWEST} at "
-            "least, and some dozens for an answer to rely on"
+            f"{len(held)} videos can be read and {len(unreadable)} not{such}; give {2 * _FEWEST} "
+            "at least, and some dozens for an answer to rely on"
         )
     device = device or best_device()
     return Bench(model.to(device), protocol, held, batch_size, device), tuple(unreadable)
