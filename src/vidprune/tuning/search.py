@@ -20,15 +20,18 @@ _RUNGS = (3, 1)
 # What is this many times beyond a limit on the first rung does not come back within it.
 _HOPELESS = 2.0
 _SHARES = (0.1, 0.95)
+_FIRST_SHARES = (0.6, 0.4)
 _OTHER_SHARES = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
 _TIMED = 3
+# For each setting that is to be tried, since some do not fit and some are known.
+_PROPOSALS = 4
 # Settings that are drawn before any is proposed by what was seen.
 _DRAWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a search goes on: so many `trials`, or `seconds`, whichever is first."""
+    """How long a search goes on: so many settings (`trials`), or `seconds`, whichever is first."""
 
     trials: int = 60
     seconds: float | None = None
@@ -70,14 +73,16 @@ class Search:
         """
         study, begun = _study(self.seed), time.monotonic()
         known: dict[str, Tried] = {}
-        for method in self.methods:
-            study.enqueue_trial({"method": method, "share": self._first_share(), **PUBLISHED})
-        for _ in range(budget.trials):
-            if budget.seconds is not None and time.monotonic() - begun > budget.seconds and known:
+        for share in self._first_shares():
+            for method in self.methods:
+                study.enqueue_trial({"method": method, "share": share, **PUBLISHED})
+        for _ in range(_PROPOSALS * budget.trials):
+            late = budget.seconds is not None and time.monotonic() - begun > budget.seconds
+            if len(known) == budget.trials or (late and known):
                 return
             trial = study.ask()
             reducer = suggest(trial, self.bench.model.config, self.methods, self._share(trial))
-            if reducer is None or reducer == NONE:
+            if reducer is None or reducer == NONE or self._too_dear(reducer):
                 study.tell(trial, state=_failed())
                 continue
             if reducer not in known:
@@ -141,15 +146,21 @@ class Search:
             return self.target.excess(spent.of(self.target)) > 0
         return self.target.excess(found.of(self.target)) > _HOPELESS
 
-    def _first_share(self) -> float:
+    def _too_dear(self, reducer: str) -> bool:
+        """Whether it cannot be what is asked for, which is known before it is tried."""
+        spent = costs(self.bench.model, reducer).gmacs_per_view
+        return self.target.kind == "gmacs" and spent > self.target.value
+
+    def _first_shares(self) -> tuple[float, ...]:
+        """Of the dense cost, where the search begins."""
         if self.target.kind == "gmacs":
-            return self.target.value / costs(self.bench.model, NONE).gmacs_per_view
-        return 1 / self.target.value if self.target.kind == "speedup" else 0.5
+            return (self.target.value / costs(self.bench.model, NONE).gmacs_per_view,)
+        return (1 / self.target.value,) if self.target.kind == "speedup" else _FIRST_SHARES
 
     def _share(self, trial: Any) -> float:
         """Of the dense arithmetic: what is asked for, or what is proposed."""
         if self.target.kind == "gmacs":
-            return self._first_share()
+            return self._first_shares()[0]
         return float(trial.suggest_float("share", *_SHARES))
 
     def _objective(self, found: Tried) -> float:

@@ -39,7 +39,8 @@ def suggest(
     chooser: Chooser, config: PreTrainedConfig, methods: tuple[str, ...], share: float
 ) -> str | None:
     """A reducer's text, whose arithmetic is the largest that does not exceed `share` of the dense
-    model's; None where what is proposed cannot come near it."""
+    model's, or where these places cannot come so low the lowest; None where the method does not
+    fit the model."""
     method = chooser.suggest_categorical("method", methods)
     wanted = share * costs(config, NONE).gmacs_per_view
     shape = shape_of(config)
@@ -83,7 +84,8 @@ def _blocks(depth: int, stages: int, first: int, last: float) -> tuple[int, ...]
 def _with_drops(
     config: PreTrainedConfig, method: str, blocks: tuple[int, ...], tilt: float, wanted: float
 ) -> str | None:
-    """A method at these places, with as few tokens dropped as the cost allows."""
+    """A method at these places, with as few tokens dropped as the cost allows, or as many as can
+    be."""
     most = shape_of(config).grid.tokens_per_frame
 
     def spelt(scale: float) -> str | None:
@@ -99,7 +101,8 @@ def _with_drops(
             return None
         return describe(parse(text))
 
-    low, high, best = Fraction(0), Fraction(most), None
+    low, high = Fraction(0), Fraction(most)
+    best = cheapest = None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         text = spelt(float(middle))
@@ -108,5 +111,5 @@ def _with_drops(
         elif costs(config, text).gmacs_per_view <= wanted:
             high, best = middle, text
         else:
-            low = middle
-    return best
+            low, cheapest = middle, text
+    return best or cheapest
