@@ -67,7 +67,11 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
     group.add_argument(
         "--retry-errors", action="store_true", help="do shards again that hold an error"
     )
-    group.add_argument("--restart", action="store_true", help="discard what the folder holds")
+    group.add_argument(
+        "--restart",
+        action="store_true",
+        help="discard what the folder holds, but for a restart that was cut off",
+    )
 
 
 def _assembly_for_all(arguments: argparse.Namespace, head: bool | None) -> "Assembly":
