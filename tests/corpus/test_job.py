@@ -347,7 +347,8 @@ def test_a_shard_beyond_the_last_is_none_of_the_job(tmp_path: Path, undisturbed:
 
 
 def test_a_restart_that_is_cut_off_goes_on(tmp_path: Path, undisturbed: Any) -> None:
-    output, told = tmp_path / "again", []
+    output = tmp_path / "again"
+    told: list[str] = []
     run(job(), Shards(str(output)), Answering())
     for attempt in range(99):
         engine = Answering(stops=13, seed=attempt)
