@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import fsspec
 
+from vidprune.belongings import check_not_of
 from vidprune.corpus.answers import Kind, Row
 from vidprune.corpus.soundness import Unsound, errors_in
 from vidprune.corpus.stores import is_address, without_scheme
@@ -83,8 +84,10 @@ class Shards:
         `restart` forgets what is there, but for what a restart of the same job has done that was
         cut off before `finish`.
 
-        Raises FileExistsError where it belongs to another job.
+        Raises FileExistsError where it belongs to another job, or holds a run.
         """
+        if self._near:
+            check_not_of("run", Path(self._root))
         restarts = restart
         if restart:
             self._restart(settings)
