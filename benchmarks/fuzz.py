@@ -3,9 +3,11 @@
     python benchmarks/fuzz.py lists --runs 10000
     python benchmarks/fuzz.py checkpoints --runs 10000
     python benchmarks/fuzz.py videos --runs 10000 --seeds ../shared/clips
+    python benchmarks/fuzz.py corpora --runs 10000
 
 lists and checkpoints are fuzzed with coverage as the guide (`pip install atheris`), videos by
-mutation of real files, each in a process apart. Everything may be refused, in a sentence; nothing
+mutation of real files, each in a process apart, and corpora (lists, tables and archives of videos)
+by mutation of small ones. Everything may be refused, in a sentence; nothing
 may raise anything else, hang, run what a file says, or end this process. What did is kept in the
 output folder and the exit status is 1; `fuzz-TARGET.json` says how many inputs came to what.
 """
@@ -15,10 +17,13 @@ import importlib
 import io
 import json
 import random
+import signal
 import sys
+import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FunctionType
@@ -110,6 +115,92 @@ def video_outcome(reader: GuardedReader, path: Path) -> str:
     return "read"
 
 
+class TooLong(BaseException):
+    """What is read is not read in time."""
+
+
+@contextmanager
+def in_time(seconds: int) -> Iterator[None]:
+    """Raise TooLong in a block that takes longer."""
+
+    def late(*_: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def corpus_outcome(content: bytes, suffix: str, folder: Path) -> str:
+    """What becomes of a list, a table or an archive of videos, by its suffix."""
+    from vidprune.corpus.items import read_corpus
+
+    path, told = folder / f"corpus{suffix}", list[str]()
+    path.write_bytes(content)
+    try:
+        with in_time(20):
+            items = read_corpus([str(path)], tell=told.append)
+    except TooLong:
+        return "takes longer"
+    except REFUSALS as error:
+        return "refused" if str(path) in str(error) else "refused without a name"
+    assert items, "a corpus that is taken holds something"
+    assert len({item.name for item in items}) == len(items), "each once"
+    assert all(text.startswith(str(path)) for text in told), "notices name what they are of"
+    for item in items:
+        if item.size is not None:
+            assert 0 <= item.start <= item.start + item.size <= len(content), "within the archive"
+    return "read"
+
+
+def small_corpora() -> dict[str, bytes]:
+    """By suffix, one of each kind, which is in order."""
+    import pyarrow
+    import pyarrow.parquet
+
+    names = ["a b/c.mp4", "\u00e9.mkv", "deep/d.webm", "e.mp4"]
+    table, archive = io.BytesIO(), io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"label": [1, 2, 3, 4], "video": names}), table)
+    with tarfile.open(fileobj=archive, mode="w") as members:
+        for name in [*names, f"{'long/' * 30}f.mp4", "words.txt"]:
+            member = tarfile.TarInfo(name)
+            member.size = 20 * len(name)
+            members.addfile(member, io.BytesIO(bytes(range(20)) * len(name)))
+        linked = tarfile.TarInfo("linked.mp4")
+        linked.type, linked.linkname = tarfile.LNKTYPE, "e.mp4"
+        members.addfile(linked)
+    rows = [f'"{name}",{number}' for number, name in enumerate(names)]
+    return {
+        ".txt": "\n".join(["# remark", *names[:2], "e.mp4 3", ""]).encode(),
+        ".csv": "\r\n".join(["video,label", *rows, ",7"]).encode(),
+        ".tsv": "\n".join(["path\tlabel", *(f"{name}\t1" for name in names)]).encode(),
+        ".parquet": table.getvalue(),
+        ".tar": archive.getvalue(),
+    }
+
+
+def fuzz_corpora(wholes: Mapping[str, bytes], runs: int, seed: int, output: Path) -> Outcomes:
+    """Mutations of small ones, in turn; what ends this process lies beside them."""
+    chance, outcomes = random.Random(seed), Outcomes()
+    for number in range(runs):
+        suffix = [*wholes][number % len(wholes)]
+        content = mutated(wholes[suffix], chance)
+        try:
+            outcome = corpus_outcome(content, suffix, output)
+        except Exception as error:  # noqa: BLE001 - what it is, is what is asked
+            outcome = f"raised {type(error).__name__}"
+        outcomes[outcome] += 1
+        if outcome not in ("read", "refused"):
+            (output / f"{outcome.replace(' ', '-')}-{number}{suffix}").write_bytes(content)
+        if number % 500 == 499:
+            print(number + 1, dict(outcomes), flush=True)
+    return outcomes
+
+
 def fuzz_videos(seeds: Sequence[Path], runs: int, seed: int, output: Path) -> Outcomes:
     """Mutations of real files, in turn."""
     chance, outcomes = random.Random(seed), Outcomes()
@@ -175,7 +266,7 @@ def write(record: Path, outcomes: Outcomes) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("target", choices=("lists", "checkpoints", "videos"))
+    parser.add_argument("target", choices=("lists", "checkpoints", "videos", "corpora"))
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=Path, default=Path("../shared/clips"), help="of videos")
@@ -184,6 +275,10 @@ def main() -> None:
     corpus, record = options.output / "corpus", options.output / f"fuzz-{options.target}.json"
     corpus.mkdir(parents=True, exist_ok=True)
     plant(corpus)
+    if options.target == "corpora":
+        outcomes = fuzz_corpora(small_corpora(), options.runs, options.seed, options.output)
+        write(record, outcomes)
+        sys.exit(bool({*outcomes} - {"read", "refused"}))
     if options.target == "videos":
         seeds = [path for path in sorted(options.seeds.iterdir()) if path.suffix != ".md"]
         # Large files are slow to write and gain little.

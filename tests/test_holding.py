@@ -54,12 +54,21 @@ def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_of_processes_that_share_a_run_the_first_has_its_folder(tmp_path: Path) -> None:
+def test_of_processes_that_share_a_run_the_first_has_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(Process, "gather", lambda process, each: [*told, each])
     folders = [RunFolder(tmp_path / "run", Process(rank=rank, count=2)) for rank in (0, 1)]
     with folders[0].held(), folders[1].held():
         assert (tmp_path / "run" / LOCK).exists()
     with pytest.raises(FileExistsError, match="at work"), held(tmp_path / "run"):
         folders[0].held().__enter__()
+    told.append(FileExistsError("the first was refused"))
+    with pytest.raises(FileExistsError, match="the first was refused"):
+        folders[1].held().__enter__()
+    with pytest.raises(FileExistsError, match="the first was refused"):
+        folders[1].claim({})
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -102,6 +111,19 @@ def test_a_finished_output_takes_the_same_command_again(
     assert LOCK not in there
     assert cli.main(words) == 0
     assert {path.name for path in tmp_path.iterdir()} == set(there)
+
+
+@pytest.mark.parametrize("verbs", [("evaluate", "predict"), ("predict", "evaluate")])
+def test_answers_and_runs_do_not_share_a_folder(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verbs: tuple[str, str]
+) -> None:
+    first, second = ([*commands(files)[verb], "--output", str(tmp_path)] for verb in verbs)
+    assert cli.main(first) == 0
+    there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for more in ([], ["--restart"]):
+        assert cli.main([*second, *more]) == cli.USAGE
+        assert "do not share a folder; name another one" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == there
 
 
 def test_a_second_evaluation_loses_nothing_of_the_first(files: Path, tmp_path: Path) -> None:

@@ -152,7 +152,12 @@ def test_restart_forgets_the_run_that_is_there(folder):
 
 def test_only_the_first_process_claims(tmp_path, monkeypatch):
     waited = []
-    monkeypatch.setattr(Process, "wait_for_all", lambda process: waited.append(process))
+
+    def gather(process, item):
+        waited.append(process)
+        return [None, item]
+
+    monkeypatch.setattr(Process, "gather", gather)
     RunFolder(tmp_path / "run", Process(rank=1, count=2)).claim(SETTINGS)
     assert not (tmp_path / "run").exists()
     assert len(waited) == 1

@@ -3,13 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from vidprune.belongings import check_not_of
 from vidprune.holding import held
 from vidprune.inference import ViewLogits
 from vidprune.parallel import Process
@@ -39,22 +40,27 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other commands out of it while the block lasts; the process that reports does so.
 
-        Raises FileExistsError where another is at work in it.
+        Raises FileExistsError, in all processes, where another is at work in it.
         """
-        if not self.process.reports:
-            yield
-            return
-        self._make()
-        with held(self.path):
+        with ExitStack() as stack:
+
+            def take() -> None:
+                self._make()
+                stack.enter_context(held(self.path))
+
+            self._by_the_first(take)
             yield
 
     def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Make the folder this job's, or find it again.
 
-        Raises FileExistsError where it belongs to another run; `restart` forgets what is there.
+        Raises FileExistsError, in all processes, where it belongs to another run or holds answers
+        of a corpus; `restart` forgets what is there of a run.
         """
-        if self.process.reports:
+
+        def take() -> None:
             self._make()
+            check_not_of("answers", self.path)
             if restart:
                 self._forget()
             self._compare(settings)
@@ -62,7 +68,21 @@ class RunFolder:
             for journal in self._journals():
                 _drop_partial_line(journal)
             write_atomically(self.path / _SETTINGS, json.dumps(settings, indent=2) + "\n")
-        self.process.wait_for_all()
+
+        self._by_the_first(take)
+
+    def _by_the_first(self, work: Callable[[], None]) -> None:
+        """Let the process that reports do it, while the others wait; what is refused there is
+        refused in all, or they would only hear that one is gone."""
+        refused: FileExistsError | None = None
+        if self.process.reports:
+            try:
+                work()
+            except FileExistsError as error:
+                refused = error
+        for refusal in self.process.gather(refused):
+            if refusal is not None:
+                raise refusal
 
     def settings(self) -> dict[str, Any] | None:
         """What its run was claimed with; None where it holds none of ours."""

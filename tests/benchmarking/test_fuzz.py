@@ -76,6 +76,30 @@ def test_damaged_videos_are_read_or_refused(fuzz: dict[str, Any], tmp_path: Path
     assert min(outcomes.values()) > 20
 
 
+def test_damaged_corpora_are_read_or_refused(fuzz: dict[str, Any], tmp_path: Path) -> None:
+    wholes = fuzz["small_corpora"]()
+    for suffix, whole in wholes.items():
+        assert fuzz["corpus_outcome"](whole, suffix, tmp_path) == "read"
+    outcomes = fuzz["fuzz_corpora"](wholes, 600, 6, tmp_path)
+    assert set(outcomes) == {"read", "refused"}
+    assert min(outcomes.values()) > 60
+
+
+def test_what_a_script_notices_of_a_corpus_is_kept(
+    fuzz: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vidprune.corpus import items
+
+    for raised, said in ((KeyError, "raised KeyError"), (fuzz["TooLong"], "takes longer")):
+
+        def failing(*_: object, raised: type[BaseException] = raised) -> None:
+            raise raised
+
+        monkeypatch.setattr(items, "names_in", failing)
+        assert fuzz["fuzz_corpora"]({".txt": b"a.mp4\n" * 9}, 3, 1, tmp_path) == {said: 3}
+        assert len(list(tmp_path.glob(f"{said.replace(' ', '-')}-*.txt"))) == 3
+
+
 def test_what_a_script_notices_is_kept(
     fuzz: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

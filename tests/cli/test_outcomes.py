@@ -123,3 +123,28 @@ def test_how_many_processes_decode_is_said_alike() -> None:
     }
     assert {"predict", "embed", "evaluate", "curves", "reproduce", "benchmark"} <= set(told)
     assert len(set(told.values())) == 1
+
+
+STEERING = "\x1b[2J\x9b31m\x07a"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", f"{STEERING}.txt", "--model", "demo", "--output", "out"],
+        ["predict", "gone.mp4", "--model", f"./{STEERING}", "--output", "out"],
+        ["predict", "clips", "--model", "demo", "--output", STEERING, "--workers", "0"],
+        ["evaluate", "--data", STEERING, "--model", "demo", "--output", "out"],
+        ["evaluate", "--data", "x", "--model", "demo", "--output", "out", STEERING],
+    ],
+)
+def test_what_is_named_does_not_steer_the_terminal(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clips" / "a.mp4", drifting_images(0))
+    (tmp_path / "clips" / f"{STEERING}.tar.gz").touch()
+    with contextlib.suppress(SystemExit):
+        cli.main(words)
+    told = capsys.readouterr()
+    said = told.out + told.err
+    assert "\\x1b[2J\\x9b31m\\x07a" in said.replace("\n", "")
+    assert not set(said) & set("\x1b\x9b\x07")

@@ -37,9 +37,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("clips/**", "clips/deep/answers"),
         ("*", "answers"),
         ("answers/*.parquet", "answers"),
+        ("file://{}/clips", "clips"),
+        ("file://{}/clips", "clips/deep"),
+        ("local://{}/clips/deep/b.mp4", "clips"),
+        ("file://{}/clips/*", "clips/answers"),
+        ("file://{}/answers/*.parquet", "answers"),
     ],
 )
 def test_an_output_among_the_videos_is_refused(folder: Path, given: str, output: str) -> None:
+    given = given.format(folder)
     items = () if given.endswith(".parquet") else read_corpus([given])
     with pytest.raises(ValueError, match=r"where the job reads.*name a folder of its own"):
         check_apart(output.format(folder), [given], items)
@@ -54,9 +60,11 @@ def test_an_output_among_the_videos_is_refused(folder: Path, given: str, output:
         ("clips/*.mp4", "clips/answers"),
         ("clips/list.txt", "clips/answers"),
         ("clips", "s3://bucket/clips"),
+        ("file://{}/clips", "clips/answers"),
     ],
 )
 def test_an_output_apart_is_taken(folder: Path, given: str, output: str) -> None:
+    given = given.format(folder)
     check_apart(output, [given], read_corpus([given]))
 
 

@@ -67,6 +67,29 @@ def test_what_is_cut_off_is_not_whole(shard: Path, beyond: int) -> None:
         read_corpus([str(shard)])
 
 
+@pytest.mark.parametrize("apart", [0, 512, 3 * 2**20])
+def test_what_is_behind_the_end_is_not_lost_in_silence(shard: Path, apart: int) -> None:
+    whole = shard.read_bytes()
+    shard.write_bytes(whole + bytes(apart))
+    assert len(read_corpus([str(shard)])) == 2
+    shard.write_bytes(whole + bytes(apart) + whole)
+    with pytest.raises(ValueError, match=f"goes on at byte {len(whole) + apart}, behind the end"):
+        read_corpus([str(shard)])
+
+
+def test_a_member_that_is_there_twice_takes_its_shard_alone(tmp_path: Path, shard: Path) -> None:
+    double = tmp_path / "double.tar"
+    with tarfile.open(double, "w") as archive:
+        for content in (b"one", b"another"):
+            add(archive, "a.mp4", content)
+            add(archive, "a.txt", content)
+    found = {Path(item.name).name: item.error for item in read_corpus([str(tmp_path)])}
+    assert list(found) == ["double.tar", "a.mp4", "b.mp4"]
+    assert f"{double} holds 'a.mp4' twice" in (found["double.tar"] or "")
+    with pytest.raises(ValueError, match=r"double\.tar holds 'a\.mp4' twice"):
+        read_corpus([str(double)])
+
+
 def test_a_hard_link_is_what_it_links_to(tmp_path: Path) -> None:
     path = tmp_path / "shard.tar"
     with tarfile.open(path, "w") as archive:

@@ -162,6 +162,50 @@ def test_every_video_is_one_and_has_a_name_of_its_own(folder: Path) -> None:
         names("one.txt", "deep/two.txt")
 
 
+def test_a_video_in_several_spellings_is_one(folder: Path) -> None:
+    whole = folder / "deep" / "c.webm"
+    spelled = ["./deep/c.webm", "deep/c.webm", "deep/../deep/c.webm", str(whole), f"file://{whole}"]
+    (folder / "list.txt").write_text("\n".join(spelled[:4]))
+    (folder / "deep" / "here.txt").write_text("c.webm\n")
+    assert names("list.txt") == ["./deep/c.webm"]
+    for first in spelled:
+        found = read_corpus([first, *spelled, "deep", "deep/here.txt", f"file://{folder}/deep"])
+        assert [item.address for item in found] == [str(whole)]
+        # (Of a path as it is given the system's own words are kept.)
+        assert found[0].name == first.removeprefix("./")
+    far = "memory://bucket/once.mp4"
+    fsspec.filesystem("memory").pipe_file("/bucket/once.mp4", b"far")
+    assert names(far, "memory://bucket", far).count(far) == 1
+
+
+def test_a_shard_in_several_spellings_is_one(folder: Path) -> None:
+    with tarfile.open("deep/s.tar", "w") as archive:
+        for name in ("x/k.mp4", "y/k.mp4"):
+            member = tarfile.TarInfo(name)
+            archive.addfile(member)
+        linked = tarfile.TarInfo("z/k.mp4")
+        linked.type, linked.linkname = tarfile.LNKTYPE, "x/k.mp4"
+        archive.addfile(linked)
+    (folder / "deep" / "c.webm").unlink()
+    spelled = ["deep/s.tar", "deep/./s.tar", str(folder / "deep" / "s.tar"), "deep"]
+    for first in spelled[:3]:
+        found = names(first, *spelled, f"file://{folder}/deep/s.tar")
+        assert found == [f"{first}/{letter}/k.mp4" for letter in "xyz"]
+
+
+@pytest.mark.parametrize("name", ["s.tar", "l.txt", "t.csv", "t.tsv", "t.parquet"])
+def test_a_pipe_keeps_nobody_waiting(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "deep" / name)
+    for given in (f"deep/{name}", f"file://{folder}/deep/{name}", f"deep/*{name}"):
+        with pytest.raises(ValueError, match=rf"{name} is no regular file"):
+            names(given)
+    for given in ("deep", f"file://{folder}/deep"):
+        told: list[str] = []
+        assert names(given, tell=told.append) == [f"{given}/c.webm"]
+        passed = [f"{given}/s.tar is no regular file, and passed over"]
+        assert told == (passed if name == "s.tar" else [])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [

@@ -273,8 +273,116 @@ def test_a_shard_that_cannot_be_read_is_done_again(
     again = Answering()
     run(job(), Shards(str(output), tell=told.append), again)
     assert again.asked == 4
-    assert "part-00000002.parquet cannot be read" in told[0]
+    assert "part-00000002.parquet is done again (it cannot be read: " in told[0]
     assert pyarrow.parquet.read_table(output).to_pylist() == undisturbed
+
+
+@pytest.mark.parametrize("column", ["video", "embedding", "error", "model"])
+def test_a_flipped_byte_anywhere_in_a_page_is_found(
+    tmp_path: Path, undisturbed: Any, column: str
+) -> None:
+    """The footer, which says what there is, is whole."""
+    output = tmp_path / "again"
+    run(job(), Shards(str(output)), Answering())
+    damaged = output / "part-00000002.parquet"
+    whole = damaged.read_bytes()
+    group = pyarrow.parquet.ParquetFile(damaged).metadata.row_group(0)
+    (chunk,) = [
+        group.column(number)
+        for number in range(group.num_columns)
+        if group.column(number).path_in_schema.partition(".")[0] == column
+    ]
+    # Behind the header of the page, which is the last of its column.
+    place = chunk.data_page_offset + chunk.total_compressed_size - 1
+    if chunk.has_dictionary_page:
+        place -= chunk.data_page_offset - chunk.dictionary_page_offset
+    for flipped in (place, place - 2):
+        content = bytearray(whole)
+        content[flipped] ^= 4
+        damaged.write_bytes(content)
+        told: list[str] = []
+        again = Answering()
+        summary = run(job(), Shards(str(output), tell=told.append), again)
+        assert (again.asked, summary.errors) == (4, 3)
+        assert "part-00000002.parquet is done again" in told[0]
+        assert damaged.read_bytes() == whole
+    assert table(output) == undisturbed
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_shard_in_the_place_of_another_is_done_again(
+    tmp_path: Path, undisturbed: Any, retry: bool
+) -> None:
+    told: list[str] = []
+    output = tmp_path / "again"
+    run(job(), Shards(str(output)), Answering())
+    part = output / "part-00000002.parquet"
+    part.write_bytes((output / "part-00000000.parquet").read_bytes())
+    run(job(), Shards(str(output), tell=told.append), Answering(), retry_errors=retry)
+    assert "part-00000002.parquet is done again (it holds other videos)" in told[0]
+    assert table(output) == undisturbed
+
+
+def test_a_shard_of_another_job_is_done_again(tmp_path: Path, undisturbed: Any) -> None:
+    output, other = tmp_path / "again", tmp_path / "other"
+    run(job(), Shards(str(output)), Answering())
+    run(job(told={"model": "n", "reducer": "none"}), Shards(str(other)), Answering())
+    name = "part-00000001.parquet"
+    (output / name).write_bytes((other / name).read_bytes())
+    again = Answering()
+    run(job(), Shards(str(output)), again)
+    assert again.asked == 4
+    assert table(output) == undisturbed
+
+
+def test_a_shard_beyond_the_last_is_none_of_the_job(tmp_path: Path, undisturbed: Any) -> None:
+    output = tmp_path / "again"
+    run(job(), Shards(str(output)), Answering())
+    beyond = output / "part-00000006.parquet"
+    beyond.write_bytes((output / "part-00000000.parquet").read_bytes())
+    with pytest.raises(FileExistsError, match=r"it holds part-00000006\.parquet, and"):
+        run(job(), Shards(str(output)), Answering())
+    run(job(), Shards(str(output)), Answering(), restart=True)
+    assert table(output) == undisturbed
+
+
+def test_a_restart_that_is_cut_off_goes_on(tmp_path: Path, undisturbed: Any) -> None:
+    output = tmp_path / "again"
+    told: list[str] = []
+    run(job(), Shards(str(output)), Answering())
+    for attempt in range(99):
+        engine = Answering(stops=13, seed=attempt)
+        try:
+            run(job(), Shards(str(output), tell=told.append), engine, restart=True)
+        except Stopped:
+            continue
+        break
+    assert engine.asked < 13, "what a restart has done is not done again"
+    assert "the restart that was cut off goes on" in told[-1]
+    assert table(output) == undisturbed
+    anew = Answering()
+    run(job(), Shards(str(output)), anew, restart=True)
+    assert anew.asked == 23, "one that was finished is discarded"
+
+
+def test_a_restart_may_be_taken_up_without_the_word_and_of_another_job_begins_anew(
+    tmp_path: Path, undisturbed: Any
+) -> None:
+    output = tmp_path / "again"
+    run(job(told={"model": "n", "reducer": "none"}), Shards(str(output)), Answering())
+    with pytest.raises(Stopped):
+        run(job(), Shards(str(output)), Answering(stops=20), restart=True)
+    there = len(Shards(str(output)).done())
+    assert there
+    other = Answering(stops=20)
+    with pytest.raises(Stopped):
+        run(job(shard_size=3), Shards(str(output)), other, restart=True)
+    with pytest.raises(Stopped):
+        run(job(), Shards(str(output)), Answering(stops=20), restart=True)
+    rest = Answering()
+    run(job(), Shards(str(output)), rest)
+    assert 0 < rest.asked < 23
+    assert table(output) == undisturbed
 
 
 def test_a_store_of_which_nothing_is_known_is_no_output() -> None:

@@ -55,6 +55,18 @@ def test_rows_without_a_path_are_counted(folder: Path) -> None:
     ]
 
 
+def test_a_damaged_page_of_a_table_is_said(folder: Path) -> None:
+    """Its footer, which says what there is, is whole."""
+    table = pyarrow.table({"video": [f"{number}.mp4" for number in range(400)]})
+    pyarrow.parquet.write_table(table, folder / "t.parquet", compression="zstd")
+    content = bytearray((folder / "t.parquet").read_bytes())
+    for place in range(30, 600):
+        content[place] ^= 0x55
+    (folder / "t.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^t\.parquet is a damaged Parquet file: column 'video'"):
+        names("t.parquet")
+
+
 def test_a_whole_table_and_a_list_with_remarks_say_nothing(folder: Path) -> None:
     told: list[str] = []
     (folder / "t.csv").write_text("video\na.mp4\n")

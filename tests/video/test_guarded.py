@@ -96,6 +96,27 @@ def test_one_that_died_between_videos_costs_none(reader: GuardedReader, video: P
     assert torch.equal(reader.read(video), read_views(video, PROTOCOL).pixels)
 
 
+def test_a_closed_reader_stays_closed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is closed while its process starts."""
+    reader = GuardedReader(PROTOCOL)
+    reader.close()
+    with pytest.raises(RuntimeError, match="this reader is closed"):
+        reader.read(video)
+    late = GuardedReader(PROTOCOL)
+    begun: list[subprocess.Popen[bytes]] = []
+    start = guarded._started
+
+    def closing(limits: Limits) -> subprocess.Popen[bytes]:
+        begun.append(start(limits))
+        late.close()
+        return begun[0]
+
+    monkeypatch.setattr(guarded, "_started", closing)
+    with pytest.raises(RuntimeError, match="this reader is closed"):
+        late.read(video)
+    assert begun[0].poll() is not None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
 def test_what_wants_too_much_memory_is_given_up(tmp_path: Path, video: Path) -> None:
     big = tmp_path / "big.mp4"

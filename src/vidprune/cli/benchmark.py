@@ -15,6 +15,7 @@ from vidprune.cli.options import (
     named_path,
 )
 from vidprune.cli.statuses import FAILURE
+from vidprune.printable import shown
 
 if TYPE_CHECKING:
     from vidprune.benchmarking.report import Benchmark
@@ -165,7 +166,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(text: str) -> None:
-    print(f"vidprune: {text}", file=sys.stderr)
+    print(f"vidprune: {shown(text)}", file=sys.stderr)
 
 
 def _draw(found: "Benchmark", folder: Path) -> None:

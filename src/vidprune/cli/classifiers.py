@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidprune.printable import shown
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -71,4 +73,4 @@ def tell_random_weights(arguments: argparse.Namespace) -> None:
     from vidprune.backbones.architectures import ARCHITECTURES
 
     if arguments.model in ARCHITECTURES and not Path(arguments.model).exists():
-        print(f"vidprune: {arguments.model} has random weights", file=sys.stderr)
+        print(f"vidprune: {shown(arguments.model)} has random weights", file=sys.stderr)

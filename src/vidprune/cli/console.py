@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
+from vidprune.printable import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,8 +20,6 @@ def open_console(*, stderr: bool = False) -> "Console":
 
 def name_unreadable(videos: Iterable[Mapping[str, str]]) -> None:
     """Say on stderr which videos could not be read, a line each whatever their names hold."""
-    from vidprune.terminal import shown
-
     for video in videos:
         print(f"unreadable: {shown(video['path'])}: {shown(video['reason'])}", file=sys.stderr)
 
@@ -32,4 +32,4 @@ def observers_of_evaluations(stack: ExitStack) -> dict[str, Any]:
 
     console = open_console(stderr=True)
     bar = stack.enter_context(closing(ProgressBar(Bar(*progress_columns(), console=console))))
-    return {"tell": lambda text: console.print(text, markup=False), "observe": bar}
+    return {"tell": lambda text: console.print(shown(text), markup=False), "observe": bar}

@@ -9,6 +9,7 @@ from vidprune.cli.classifiers import assembly_of, tell_random_weights
 from vidprune.cli.console import open_console
 from vidprune.cli.options import named_address
 from vidprune.cli.statuses import FAILURE
+from vidprune.printable import shown
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from vidprune.corpus.answers import Question
     from vidprune.corpus.job import Job, Progress, Summary
     from vidprune.inference import ViewModel
+
+
+# What they are where nothing is said.
+_OF_JOBS = {
+    **{"ray": False, "address": None, "decoders": None, "models": None, "each_view": False},
+    **{"shard_size": 256, "column": None, "remote": False, "decode_seconds": 300, "decode_gib": 4},
+    **{"fetch_seconds": 300, "fetch_gib": 4},
+    **{"retry_errors": False, "restart": False},
+}
 
 
 def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
@@ -43,31 +53,29 @@ def add_job(verb: argparse.ArgumentParser, *, required: bool) -> None:
         "--models", type=int, metavar="N", help="Ray's processes with a model (GPUs, or 1)"
     )
     group.add_argument("--each-view", action="store_true", help="a row for each view of a video")
-    group.add_argument("--shard-size", type=int, default=256, metavar="N", help="videos (256)")
+    for name, kind, what in (
+        ("shard-size", int, "videos of a shard"),
+        ("decode-seconds", float, "most to decode a video"),
+        ("decode-gib", float, "most memory for that, on Linux"),
+        ("fetch-seconds", float, "most to fetch a video from a store or out of a .tar"),
+        ("fetch-gib", float, "most that is fetched of it"),
+    ):
+        usual = _OF_JOBS[name.replace("-", "_")]
+        group.add_argument(
+            f"--{name}", type=kind, default=usual, metavar="N", help=f"{what} ({usual})"
+        )
     group.add_argument("--column", metavar="NAME", help="of paths, in tables (video, path, ...)")
     group.add_argument(
         "--remote", action="store_true", help="lists and tables may name addresses elsewhere"
     )
     group.add_argument(
-        "--decode-seconds", type=float, default=300, metavar="N", help="most for a video (300)"
-    )
-    group.add_argument(
-        "--decode-gib", type=float, default=4, metavar="N", help="most memory for it, on Linux (4)"
-    )
-    group.add_argument(
-        "--fetch-seconds",
-        type=float,
-        default=300,
-        metavar="N",
-        help="most to fetch a video from a store or out of a .tar (300)",
-    )
-    group.add_argument(
-        "--fetch-gib", type=float, default=4, metavar="N", help="most that is fetched of it (4)"
-    )
-    group.add_argument(
         "--retry-errors", action="store_true", help="do shards again that hold an error"
     )
-    group.add_argument("--restart", action="store_true", help="discard what the folder holds")
+    group.add_argument(
+        "--restart",
+        action="store_true",
+        help="discard what the folder holds, but for a restart that was cut off",
+    )
 
 
 def _assembly_for_all(arguments: argparse.Namespace, head: bool | None) -> "Assembly":
@@ -114,14 +122,6 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
             observe=observe,
         )
     return _finish(arguments.output, summary)
-
-
-_OF_JOBS = {
-    **{"ray": False, "address": None, "decoders": None, "models": None, "each_view": False},
-    **{"shard_size": 256, "column": None, "remote": False, "decode_seconds": 300, "decode_gib": 4},
-    **{"fetch_seconds": 300, "fetch_gib": 4},
-    **{"retry_errors": False, "restart": False},
-}
 
 
 def check_no_job(arguments: argparse.Namespace) -> None:
@@ -281,11 +281,11 @@ def _clock(seconds: float) -> str:
 
 
 def _tell(text: str) -> None:
-    print(f"vidprune: {text}", file=sys.stderr)
+    print(f"vidprune: {shown(text)}", file=sys.stderr)
 
 
 def _finish(output: str, summary: "Summary") -> int:
     errors = f", {summary.errors} with an error" if summary.errors else ""
     held = f"{_counted(summary.videos, 'video')} in {_counted(summary.shards, 'shard')}"
-    open_console().print(f"{held}{errors}: {output}", markup=False)
+    open_console().print(f"{held}{errors}: {shown(output)}", markup=False)
     return FAILURE if summary.errors else 0

@@ -40,7 +40,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         "--strict", action="store_true", help="stop at the first video that cannot be read"
     )
     verb.add_argument(
-        "--restart", action="store_true", help="discard what the output folder holds of a run"
+        "--restart",
+        action="store_true",
+        help="discard what the output folder holds of a run; if cut off, go on without it",
     )
     verb.add_argument("--parquet", action="store_true", help="also write views.parquet")
     verb.add_argument(

@@ -30,6 +30,7 @@ from vidprune.cli import (
 from vidprune.cli.statuses import FAILURE, INTERRUPTED, USAGE
 from vidprune.disk import FULL
 from vidprune.memory import keep_freed_memory
+from vidprune.printable import shown
 
 # The order of the help text.
 VERBS = {
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str, status: int, debug: bool) -> int:
     if debug:
         raise
-    print(f"vidprune: {message}", file=sys.stderr)
+    print(f"vidprune: {shown(message)}", file=sys.stderr)
     return status
 
 
@@ -125,7 +126,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with the status of wrong arguments."""
-        self.exit(USAGE, f"vidprune: {message}; see {self.prog} --help\n")
+        self.exit(USAGE, f"vidprune: {shown(message)}; see {self.prog} --help\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from vidprune.corpus.items import Item
-from vidprune.corpus.stores import is_address, without_scheme
+from vidprune.corpus.stores import is_address, placed
 
 __all__ = ["check_apart"]
 
@@ -18,21 +18,17 @@ def check_apart(output: str, inputs: Iterable[str], items: Iterable[Item]) -> No
     pattern that also stands for the answers names another corpus the next time. An output below a
     folder of videos is neither: nothing there but videos and archives is looked for.
     """
-    folder = _whole(without_scheme(output)).rstrip("/")
+    folder = placed(output).rstrip("/")
     below = tuple(f"{each}/" for each in {folder, _real(folder)})
     for item in items:
-        if _whole(item.address).startswith(below):
+        if placed(item.address).startswith(below):
             raise ValueError(_said(output, f"{item.name} lies in it"))
     for given in inputs:
-        place = _whole(given)
+        place = placed(given)
         if place.rstrip("/") == folder or place.startswith(below):
             raise ValueError(_said(output, f"{given} is an input"))
         if any(_matches(name, place) for name in (folder, f"{folder}/part-00000000.parquet")):
             raise ValueError(_said(output, f"{given!r} will stand for it, too"))
-
-
-def _whole(path: str) -> str:
-    return path if is_address(path) else os.path.abspath(path)
 
 
 def _real(path: str) -> str:

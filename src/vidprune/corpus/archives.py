@@ -14,6 +14,7 @@ from vidprune.video.datasets import VIDEO_SUFFIXES
 __all__ = ["Damaged", "videos_in"]
 
 _LONGEST_NAME = 2**20
+_AT_ONCE = 2**20
 _NAMES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -46,6 +47,7 @@ def videos_in(file: Any, shard: str) -> Iterator[tuple[str, int, int]]:
     end = file.seek(0, 2)
     file.seek(0)
     places: dict[str, tuple[int, int]] = {}
+    videos: set[str] = set()
     try:
         with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as archive:
             for member in archive:
@@ -53,9 +55,9 @@ def videos_in(file: Any, shard: str) -> Iterator[tuple[str, int, int]]:
                 if place is not None:
                     places[member.name] = place
                     if PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES:
+                        _check_new(member.name, videos, shard)
                         yield member.name, *place
-            file.seek(archive.offset)
-            mark = file.read(tarfile.BLOCKSIZE)
+            mark, behind = _end(file, archive.offset)
     except Damaged:
         raise
     except OSError as error:
@@ -69,6 +71,32 @@ def videos_in(file: Any, shard: str) -> Iterator[tuple[str, int, int]]:
             f"{shard} is damaged at byte {archive.offset}: there is neither a member nor the end "
             "of an archive; make it anew"
         )
+    if behind is not None:
+        raise Damaged(
+            f"{shard} goes on at byte {behind}, behind the end of the archive, such as where one "
+            "was appended to another: what is there would be lost; make it anew (tar --concatenate)"
+        )
+
+
+def _end(file: Any, offset: int) -> tuple[bytes, int | None]:
+    """The block at which an archive ends, and where behind it there is anything but zeros."""
+    file.seek(offset)
+    mark = file.read(tarfile.BLOCKSIZE)
+    place = offset + len(mark)
+    while part := file.read(_AT_ONCE):
+        if rest := part.lstrip(b"\0"):
+            return mark, place + len(part) - len(rest)
+        place += len(part)
+    return mark, None
+
+
+def _check_new(name: str, videos: set[str], shard: str) -> None:
+    if name in videos:
+        raise Damaged(
+            f"{shard} holds {name!r} twice, and a row is known by its name; make the shard anew "
+            "with one of them"
+        )
+    videos.add(name)
 
 
 def _place(

@@ -12,7 +12,7 @@ import fsspec
 
 from vidprune.corpus.archives import Damaged, videos_in
 from vidprune.corpus.listings import LISTS, TABLES, names_in
-from vidprune.corpus.stores import is_address, opened
+from vidprune.corpus.stores import is_address, is_odd, opened, placed
 from vidprune.video.datasets import VIDEO_SUFFIXES, expand_inputs
 
 __all__ = ["Item", "digest_lines", "read_corpus"]
@@ -28,13 +28,15 @@ Tell = Callable[[str], object]
 class Item:
     """One video: its `name`, unique in its corpus, and the file that it is in, or a part of which
     it is, `size` bytes from `start`. `name` goes into tables: what of a file's name is no text is
-    written in hexadecimal there. `error`: why it is known beforehand that there is no answer."""
+    written in hexadecimal there. `error`: why it is known beforehand that there is no answer;
+    `member`: what it is called in a shard."""
 
     name: str
     address: str
     start: int = 0
     size: int | None = None
     error: str | None = field(default=None, compare=False)
+    member: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         text = self.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -48,7 +50,7 @@ def read_corpus(
     remote: bool = False,
     tell: Tell = lambda text: None,
 ) -> tuple[Item, ...]:
-    """The videos that the inputs mean, each once, in order.
+    """The videos that the inputs mean, each once, in order, by the name by which it comes first.
 
     An input is a video, a folder or a pattern; a list (.txt: one path a line); a table (.csv with
     a header, .tsv, .parquet) whose `column` holds paths; or a WebDataset shard (.tar), of which
@@ -63,8 +65,12 @@ def read_corpus(
     if column is not None:
         _check_tables(inputs, column)
     found: dict[str, Item] = {}
+    there: set[object] = set()
     for given in inputs:
         for item in _meant(given, column, remote, tell):
+            if (place := _place(item)) in there:
+                continue
+            there.add(place)
             known = found.setdefault(item.name, item)
             if known != item:
                 raise ValueError(
@@ -75,6 +81,11 @@ def read_corpus(
     if not found:
         raise ValueError("no video is given; name files, folders, lists, tables or shards")
     return tuple(found.values())
+
+
+def _place(item: Item) -> object:
+    """What a video is known by, however it is spelled: its file, and in a shard its member."""
+    return item.address if item.member is None else (item.address, item.member)
 
 
 def _check_tables(inputs: Iterable[str], column: str) -> None:
@@ -99,6 +110,11 @@ def _meant(given: str, column: str | None, remote: bool, tell: Tell) -> Iterator
                 f"{each} is a compressed archive, in which nothing is found without unpacking all "
                 "before it; unpack it once, to a .tar or a folder"
             )
+        if is_odd(each) and suffix in _HOLDERS:
+            raise ValueError(
+                f"{each} is no regular file, which may keep its reader waiting for ever; name a "
+                "copy of what it says"
+            )
         if suffix in _ARCHIVES:
             members = list(_members(each))
             if not members:
@@ -108,9 +124,9 @@ def _meant(given: str, column: str | None, remote: bool, tell: Tell) -> Iterator
             for name in names_in(each, suffix, column, tell):
                 yield Item(name, _beside(each, name, remote))
         elif is_address(each):
-            yield from _far(each)
+            yield from _far(each, tell)
         else:
-            shards = _shards_under(each, tell)
+            shards = list(_without_odd(_shards_under(each, tell), tell))
             for path in expand_inputs([each]):
                 # A folder in which there is no video stands for itself.
                 if not shards or path != Path(each):
@@ -136,6 +152,14 @@ def _shards_under(folder: str, tell: Tell) -> list[str]:
     return list(map(str, sorted(set(found) - set(packed))))
 
 
+def _without_odd(shards: Iterable[str], tell: Tell) -> Iterator[str]:
+    for shard in shards:
+        if is_odd(shard):
+            tell(f"{shard} is no regular file, and passed over")
+        else:
+            yield shard
+
+
 def _matches(given: str) -> list[str]:
     """What a pattern stands for; what matches nothing stands for itself, and is reported."""
     if not any(mark in given for mark in "*?["):
@@ -158,19 +182,20 @@ def _readdressed(given: str, before: str, path: str) -> str:
     return f"{plain}{path.removeprefix(before)}{chained}{rest}"
 
 
-def _far(given: str) -> Iterator[Item]:
+def _far(given: str, tell: Tell) -> Iterator[Item]:
     """A video, or the videos under a folder, at an address."""
     files, path = fsspec.core.url_to_fs(given)
     if not files.isdir(path):
-        yield Item(given, given)
+        yield Item(given, placed(given))
         return
     for each in sorted(files.find(path)):
         suffix, hidden = PurePosixPath(each).suffix.lower(), PurePosixPath(each).name[0] == "."
         address = _readdressed(given.rstrip("/"), path.rstrip("/"), each)
         if suffix in VIDEO_SUFFIXES and not hidden:
-            yield Item(address, address)
+            yield Item(address, placed(address))
         elif suffix in _ARCHIVES and not hidden:
-            yield from _members_or_error(address)
+            for shard in _without_odd([address], tell):
+                yield from _members_or_error(shard)
 
 
 def _beside(listing: str, name: str, remote: bool) -> str:
@@ -183,10 +208,10 @@ def _beside(listing: str, name: str, remote: bool) -> str:
             )
         if is_address(name):
             _check_store(listing, name)
-        return name
+        return placed(name) if is_address(name) else name
     if is_address(listing):
         protocol, _, path = listing.partition("://")
-        return f"{protocol}://{PurePosixPath(path).parent / name}"
+        return placed(f"{protocol}://{PurePosixPath(path).parent / name}")
     return os.path.abspath(Path(listing).parent / name)
 
 
@@ -208,18 +233,19 @@ def _members_or_error(shard: str) -> list[Item]:
     try:
         return list(_members(shard))
     except Damaged as error:
-        return [Item(shard, shard, error=str(error))]
+        return [Item(shard, placed(shard), error=str(error))]
     except (FileNotFoundError, PermissionError) as error:
         if is_address(shard):
             raise
-        return [Item(shard, shard, error=f"it cannot be opened ({error.strerror})")]
+        return [Item(shard, placed(shard), error=f"it cannot be opened ({error.strerror})")]
 
 
 def _members(shard: str) -> Iterator[Item]:
     """The videos in a shard, where they lie in it."""
+    place = placed(shard)
     with opened(shard) as file:
         for name, start, size in videos_in(file, shard):
-            yield Item(f"{shard}/{name}", shard, start, size)
+            yield Item(f"{shard}/{name}", place, start, size, member=name)
 
 
 def digest_lines(items: Iterable[Item]) -> Iterator[bytes]:

@@ -108,15 +108,20 @@ def run(
     """Fill the shards that are missing, each as soon as its videos are answered.
 
     A shard is written once and whole, by this process alone: whatever is killed, every video ends
-    in one shard. A shard that cannot be read is done again, and with `retry_errors` those that hold
-    an error.
+    in one shard. What is there is read whole: a shard that is damaged or of other videos is done
+    again, and with `retry_errors` those that hold an error. `restart` discards what is there; one
+    that was cut off goes on.
 
     Raises FileExistsError where the output belongs to another job, or another command is at work
     in it, OSError where it cannot be written to.
     """
     with output.held():
-        output.claim(job.described(), restart=restart)
-        return _run(job, output, engine, retry_errors, observe)
+        settings = job.described()
+        output.claim(settings, restart=restart)
+        output.check_no_more_than(job.shards)
+        summary = _run(job, output, engine, retry_errors, observe)
+        output.finish(settings)
+    return summary
 
 
 def _run(
@@ -126,17 +131,28 @@ def _run(
     retry_errors: bool,
     observe: Callable[[Progress], object],
 ) -> Summary:
-    there = {number for number in output.done() if output.is_whole(number)}
+    there = _sound(job, output)
     if retry_errors:
-        there = {number for number in there if not output.errors(number)}
+        there = {number: errors for number, errors in there.items() if not errors}
     missing = [number for number in range(job.shards) if number not in there]
     before = len(job.items) - sum(len(job.shard(number)) for number in missing)
     begun = Progress(done=before, total=len(job.items), before=before, errors=0, seconds=0.0)
-    observe(begun)
+    observe(course := begun)
     for course in _filled(job, output, engine, missing, begun):
         observe(course)
-    errors = sum(map(output.errors, range(job.shards)))
+    errors = sum(there.values()) + course.errors
     return Summary(videos=len(job.items), errors=errors, shards=job.shards)
+
+
+def _sound(job: Job, output: Shards) -> dict[int, int]:
+    """The shards that are there as they were written, and how many rows of each have an error."""
+    found: dict[int, int] = {}
+    for number in sorted(output.done()):
+        names = (item.name for item in job.shard(number))
+        errors = output.errors(number, names, job.question.kind, job.told)
+        if errors is not None:
+            found[number] = errors
+    return found
 
 
 def _filled(

@@ -82,12 +82,21 @@ def _table(listing: str, file: BinaryIO, suffix: str, column: str | None) -> Seq
         import pyarrow
         import pyarrow.parquet
 
+        damage = (pyarrow.ArrowException, OSError, UnicodeDecodeError)
         try:
-            content = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(file.read()))
-        except (pyarrow.ArrowException, OSError) as error:
+            content = pyarrow.parquet.ParquetFile(
+                pyarrow.BufferReader(file.read()), page_checksum_verification=True
+            )
+        except damage as error:
             raise ValueError(f"{listing} is no Parquet file that can be read ({error})") from error
         chosen = _chosen(listing, content.schema_arrow.names, column)
-        found: list[object] = content.read([chosen])[chosen].to_pylist()
+        try:
+            found: list[object] = content.read([chosen])[chosen].to_pylist()
+        except damage as error:
+            raise ValueError(
+                f"{listing} is a damaged Parquet file: column {chosen!r} cannot be read ({error}); "
+                "make it anew"
+            ) from error
         if strangers := [name for name in found if not isinstance(name, str | None)]:
             raise ValueError(
                 f"{listing}: column {chosen!r} holds {strangers[0]!r}, which is no path; name the "

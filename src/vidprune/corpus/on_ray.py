@@ -193,20 +193,36 @@ def _cluster(address: str | None) -> Iterator[Any]:
             "ray is not installed: pip install 'vidprune[corpus]', or leave --ray out"
         ) from error
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    if address is not None:
-        ray.init(address=address, **quiet)
-    else:
+    if address is None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 5
-        objects = min(_MOST_OBJECTS, max(_LEAST_OBJECTS, memory))
-        ray.init(
-            num_cpus=max(2, usable_cores()),
-            object_store_memory=objects,
-            include_dashboard=False,
-            **quiet,
-        )
+        quiet |= {
+            "num_cpus": max(2, usable_cores()),
+            "object_store_memory": min(_MOST_OBJECTS, max(_LEAST_OBJECTS, memory)),
+            "include_dashboard": False,
+        }
+    with _without_its_level():
+        # Told where, or RAY_ADDRESS and what other commands left in /tmp would say so.
+        ray.init(address=address or "local", **quiet)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_its_level() -> Iterator[None]:
+    """Without what Ray's own code says on standard error to tell that its log level was set, to
+    where it says nothing (`RAY_BACKEND_LOG_LEVEL`, which the command line sets)."""
+    if os.environ.get("RAY_BACKEND_LOG_LEVEL") != "fatal":
+        yield
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        for each in (kept, nowhere):
+            os.close(each)

@@ -26,11 +26,11 @@ class Decoded:
 
 def decode(item: Item, reader: GuardedReader, fetch: Limits | None = None) -> Decoded:
     """One video, by a reader's process, fetched within the limits `fetch` if it is far. Raises
-    OSError where this machine has no room for it."""
+    OSError where this machine has no room for it, NotStarted where it has no process for it."""
     if item.error is not None:
         return Decoded(item, None, item.error)
     try:
-        with local_file(item, fetch) as path:
+        with local_file(item, fetch, reader.closed) as path:
             return Decoded(item, reader.read(path))
     except UnreadableVideo as error:
         return Decoded(item, None, error.reason)

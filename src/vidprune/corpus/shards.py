@@ -6,15 +6,18 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 import fsspec
 
+from vidprune.belongings import check_not_of
 from vidprune.corpus.answers import Kind, Row
+from vidprune.corpus.soundness import Unsound, errors_in
 from vidprune.corpus.stores import is_address, without_scheme
 from vidprune.holding import held
 from vidprune.runs import make_folder
@@ -23,6 +26,8 @@ __all__ = ["Shards"]
 
 # Readers of tables pass over what begins so.
 SETTINGS = "_job.json"
+# Stands there from the beginning of a restart to the end of its job.
+_RESTARTED = "restarted"
 _SHARD = re.compile(r"part-(\d{8})\.parquet")
 # Stores where a file is there once it is whole.
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
@@ -76,31 +81,71 @@ class Shards:
     def claim(self, settings: Mapping[str, Any], *, restart: bool = False) -> None:
         """Make the folder this job's, or find it again.
 
-        Raises FileExistsError where it belongs to another job; `restart` forgets what is there.
+        `restart` forgets what is there, but for what a restart of the same job has done that was
+        cut off before `finish`.
+
+        Raises FileExistsError where it belongs to another job, or holds a run.
         """
+        if self._near:
+            check_not_of("run", Path(self._root))
+        restarts = restart
         if restart:
-            for number in self.done():
-                self._files.rm_file(self._place(_name(number)))
+            self._restart(settings)
         elif (theirs := self._settings()) is not None:
-            # Of a job that ended before its first shard nothing would be lost, such as one whose
-            # batches were too large.
-            begun = bool(self.done()) or "shard_size" not in theirs
-            names = dict.fromkeys((*settings, *theirs))
-            if begun and (
-                named := [
-                    f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
-                    for name in names
-                    if theirs.get(name) != settings.get(name)
-                ]
-            ):
-                raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
+            restarts = theirs.pop(_RESTARTED, False)
+            self._compare(theirs, settings)
         elif self.done():
             raise FileExistsError(self._taken("it holds shards but no _job.json"))
         if self._near:
             # What was being written when a job was killed.
             for left in Path(self._root).glob(".*.partial"):
                 left.unlink(missing_ok=True)
-        self._put(SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+        self._put_settings(settings, {_RESTARTED: True} if restarts else {})
+
+    def finish(self, settings: Mapping[str, Any]) -> None:
+        """Note that the job is done, so that a restart begins anew from now on."""
+        if _RESTARTED in (self._settings() or {}):
+            self._put_settings(settings)
+
+    def _restart(self, settings: Mapping[str, Any]) -> None:
+        """Discard all shards, unless they are of a restart of this very job."""
+        try:
+            theirs = self._settings()
+        except FileExistsError:
+            theirs = None
+        there = self.done()
+        if theirs == json.loads(json.dumps({**settings, _RESTARTED: True})):
+            if there:
+                self._tell(
+                    f"{self.output}: the restart that was cut off goes on; shards that it has "
+                    f"done: {len(there)}"
+                )
+            return
+        # They go before the new settings are there, by which those that are left would be ours.
+        for number in there:
+            self._files.rm_file(self._place(_name(number)))
+
+    def _compare(self, theirs: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Raise FileExistsError where the folder was claimed with other settings."""
+        # Of a job that ended before its first shard nothing would be lost, such as one whose
+        # batches were too large.
+        begun = bool(self.done()) or "shard_size" not in theirs
+        names = dict.fromkeys((*settings, *theirs))
+        if begun and (
+            named := [
+                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
+                for name in names
+                if theirs.get(name) != settings.get(name)
+            ]
+        ):
+            raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
+
+    def check_no_more_than(self, shards: int) -> None:
+        """Raise FileExistsError where there are others beyond so many."""
+        if beyond := [number for number in self.done() if number >= shards]:
+            raise FileExistsError(
+                self._taken(f"it holds {_name(min(beyond))}, and this one ends before that")
+            )
 
     def done(self) -> set[int]:
         """The numbers of the shards that are there."""
@@ -115,29 +160,20 @@ class Shards:
         buffer = io.BytesIO()
         told = dict(told)
         table = pyarrow.Table.from_pylist([row | told for row in rows], _schema(kind, told))
-        pyarrow.parquet.write_table(table, buffer, compression="zstd")
+        pyarrow.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         self._put(_name(number), buffer.getvalue())
 
-    def is_whole(self, number: int) -> bool:
-        """Whether a shard can be read; one that a store or a disk has damaged cannot."""
-        import pyarrow
-        import pyarrow.parquet
-
+    def errors(
+        self, number: int, names: Iterable[str], kind: Kind, told: Mapping[str, str]
+    ) -> int | None:
+        """How many rows of a shard have an error; None where it has to be done again: a store or a
+        disk has damaged it, or it is not of the videos with these `names`."""
         try:
             with self._files.open(self._place(_name(number)), "rb") as file:
-                pyarrow.parquet.ParquetFile(file)
-        except (pyarrow.ArrowException, OSError) as error:
-            self._tell(f"{self.output}: {_name(number)} cannot be read ({error}); it is done again")
-            return False
-        return True
-
-    def errors(self, number: int) -> int:
-        """How many rows of a shard have an error; no other column is read."""
-        import pyarrow.parquet
-
-        with self._files.open(self._place(_name(number)), "rb") as file:
-            column = pyarrow.parquet.read_table(file, columns=["error"])["error"]
-        return len(column) - int(column.null_count)
+                return errors_in(file, _schema(kind, told), told, names)
+        except (Unsound, OSError) as error:
+            self._tell(f"{self.output}: {_name(number)} is done again ({error})")
+            return None
 
     def _put(self, name: str, content: bytes) -> None:
         """Write a file; where the store fails now and then, try again.
@@ -177,6 +213,11 @@ class Shards:
         except OSError:
             Path(partial).unlink(missing_ok=True)
             raise
+
+    def _put_settings(
+        self, settings: Mapping[str, Any], more: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self._put(SETTINGS, (json.dumps({**settings, **more}, indent=2) + "\n").encode())
 
     def _settings(self) -> dict[str, Any] | None:
         try:

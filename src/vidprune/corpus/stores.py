@@ -1,11 +1,13 @@
 """Files by address, in whatever store fsspec knows, or here."""
 
+import os
+import stat
 from contextlib import AbstractContextManager
 from typing import Any
 
 import fsspec
 
-__all__ = ["is_address", "opened", "without_scheme"]
+__all__ = ["is_address", "is_odd", "opened", "placed", "without_scheme"]
 
 _HERE = ("file://", "local://")
 
@@ -20,6 +22,25 @@ def without_scheme(address: str) -> str:
     for here in _HERE:
         address = address.removeprefix(here)
     return address
+
+
+def placed(address: str) -> str:
+    """Of a place on this machine its whole path, however it is written, of others the address."""
+    path = without_scheme(address)
+    return path if is_address(path) else os.path.abspath(path)
+
+
+def is_odd(address: str) -> bool:
+    """Whether it is on this machine and there, but no file or folder: a pipe, a socket, a device,
+    which may keep whoever reads waiting for ever."""
+    path = without_scheme(address)
+    if is_address(path):
+        return False
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
 
 
 # Note [what fsspec is given]

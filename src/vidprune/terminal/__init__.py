@@ -13,7 +13,6 @@ from vidprune.terminal.costs import benchmark_tables, costs_table, demo_table, s
 from vidprune.terminal.exports import export_table
 from vidprune.terminal.progress import ProgressBar, progress_columns, progress_of
 from vidprune.terminal.tunings import tried_line, tuning_table
-from vidprune.terminal.words import shown
 
 __all__ = [
     "ProgressBar",
@@ -28,7 +27,6 @@ __all__ = [
     "progress_of",
     "report_table",
     "reproduction_table",
-    "shown",
     "summary_table",
     "tradeoff_table",
     "training_table",

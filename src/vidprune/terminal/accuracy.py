@@ -8,9 +8,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vidprune.intervals import METHOD_OVER_SOURCES
+from vidprune.printable import shown
 from vidprune.report import Agreement, ComparedRun, Comparison, Prediction, Report
 from vidprune.reproduction import Reproduction
-from vidprune.terminal.words import INTERVALS, interval, intervals_by, near, per_cent, right, shown
+from vidprune.terminal.words import INTERVALS, interval, intervals_by, near, per_cent, right
 from vidprune.tradeoff import Point, TradeOff
 from vidprune.training.record import Training
 

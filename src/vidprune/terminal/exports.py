@@ -8,7 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from vidprune.exporting.record import ExportRecord
-from vidprune.terminal.words import shown
+from vidprune.printable import shown
 
 
 def export_table(record: ExportRecord, output: Path) -> Group:

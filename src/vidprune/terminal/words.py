@@ -44,11 +44,3 @@ def interval(found: Interval | None, form: str, unit: str = "") -> str:
 def per_cent(value: float | None) -> str:
     """Two decimals; a dash for what nobody counted."""
     return "-" if value is None else f"{value:.2f} %"
-
-
-def shown(name: str) -> str:
-    """A name without what would steer the terminal or break the line."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in name
-    )

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
+from threading import Event
 from types import TracebackType
 
 import torch
@@ -21,7 +22,7 @@ from vidprune.video.decoding import READY, request
 from vidprune.video.opening import UnreadableVideo
 from vidprune.video.views import Protocol
 
-__all__ = ["MOST", "GuardedReader", "Limits"]
+__all__ = ["MOST", "GuardedReader", "Limits", "NotStarted"]
 
 _START_SECONDS = 300.0
 MOST = 1_000_000.0
@@ -54,39 +55,50 @@ class Limits:
                 )
 
 
+class NotStarted(RuntimeError):
+    """This machine has no process that decodes, which is no video's doing."""
+
+
 class GuardedReader:
     """Reads the views of `protocol`, video after video, in one process that outlives them.
 
-    It takes two seconds to start, with the first video. Use it in a `with` block, or `close` it.
+    It takes two seconds to start, with the first video. Use it in a `with` block, or `close` it,
+    from whatever thread; `closed` tells those who read for it.
     """
 
     def __init__(self, protocol: Protocol, limits: Limits | None = None) -> None:
         self.protocol, self.limits = protocol, limits or Limits()
+        self.closed = Event()
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, path: str | os.PathLike[str]) -> torch.Tensor:
         """The views (V, T, 3, S, S) uint8 of a video file.
 
         Raises UnreadableVideo where it cannot be read, also within the limits, and where decoding
-        it brings its process down.
+        it brings its process down; NotStarted where no process can be had.
         """
         process = self._running()
         try:
             return self._answer(process, path)
         except _GivenUp as error:
-            self.close()
+            self._drop()
             raise UnreadableVideo(path, str(error)) from None
 
     def close(self) -> None:
+        """End the process, for good."""
+        self.closed.set()
+        self._drop()
+
+    def _drop(self) -> None:
         """End the process; another starts with the next video."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
                 assert pipe is not None, "they were asked for"
                 with suppress(OSError):
                     pipe.close()
-            self._process = None
 
     def __enter__(self) -> "GuardedReader":
         return self
@@ -105,10 +117,15 @@ class GuardedReader:
             self.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._process = _started(self.limits)
-        return self._process
+        process = self._process
+        if not self.closed.is_set() and (process is None or process.poll() is not None):
+            self._drop()
+            process = self._process = _started(self.limits)
+        # Looked at once it can be found, or one that closes meanwhile would leave it running.
+        if process is None or self.closed.is_set():
+            self._drop()
+            raise RuntimeError("this reader is closed, and reads nothing more; make another")
+        return process
 
     def _answer(
         self, process: subprocess.Popen[bytes], path: str | os.PathLike[str]
@@ -193,25 +210,32 @@ class _Stream:
 
 
 def _started(limits: Limits) -> subprocess.Popen[bytes]:
-    """A process that is ready. Raises RuntimeError where none can be had."""
+    """A process that is ready. Raises NotStarted where none can be had."""
     gib, seconds = ("" if each is None else str(each) for each in (limits.gib, limits.seconds))
     around = {name: value for name, value in os.environ.items() if _SURROUNDINGS.fullmatch(name)}
-    process = subprocess.Popen(
-        # Without the current folder among the places that modules are looked for.
-        [sys.executable, "-P", "-m", "vidprune.video.decoding", gib, seconds],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pipesize=_AT_ONCE if sys.platform == "linux" else -1,
-        env=around | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    try:
+        process = subprocess.Popen(
+            # Without the current folder among the places that modules are looked for.
+            [sys.executable, "-P", "-m", "vidprune.video.decoding", gib, seconds],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pipesize=_AT_ONCE if sys.platform == "linux" else -1,
+            env=around | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    except OSError as error:
+        raise NotStarted(
+            f"no process that decodes can be started ({error.strerror or error}); let this machine "
+            "have more processes, memory or open files, or ask for fewer decoders, and give the "
+            "same command again"
+        ) from error
     try:
         if _Stream(process, _START_SECONDS).line() == READY:
             return process
     except _GivenUp as error:
         process.kill()
-        raise RuntimeError(f"no process that decodes can be started: {error}") from None
+        raise NotStarted(f"no process that decodes can be started: {error}") from None
     process.kill()
-    raise RuntimeError("no process that decodes can be started: it answers with something else")
+    raise NotStarted("no process that decodes can be started: it answers with something else")
 
 
 def _end_of(process: subprocess.Popen[bytes]) -> str:

@@ -113,6 +113,7 @@ def test_two_processes_end_where_the_folder_is_anothers(job, tmp_path):
     refused = torchrun("-m", "vidprune", *arguments(job, tmp_path))
     assert refused.returncode != 0
     assert "belongs to another run" in refused.stderr
+    assert "is gone" not in refused.stderr
 
 
 @pytest.mark.slow
@@ -121,4 +122,5 @@ def test_two_processes_end_where_another_command_is_at_work(job, tmp_path):
         refused = torchrun("-m", "vidprune", *arguments(job, tmp_path))
     assert refused.returncode != 0
     assert "another command is at work there" in refused.stderr
+    assert "is gone" not in refused.stderr
     assert not list(tmp_path.iterdir())
