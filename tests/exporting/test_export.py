@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from vidprune.commands.export import Exporting, export
 from vidprune.demo.clips import write_clips
 from vidprune.exporting import onnx as onnx_module
 from vidprune.exporting.checking import ExportError, compare
+from vidprune.exporting.eight_bits import rounded
 from vidprune.exporting.program import Answering, trace
 from vidprune.exporting.record import FORMATS, ExportRecord, record_path
 from vidprune.exporting.running import Exported, load_exported
@@ -289,6 +291,24 @@ def test_less_precision_is_counted_and_not_judged(
     assert smaller < (tmp_path / "full.onnx").stat().st_size
 
 
+def test_a_clip_s_answer_in_8_bits_is_its_own(model: PreTrainedModel, tmp_path: Path) -> None:
+    """Whatever stands beside it: nothing is rounded with a scale of the whole batch."""
+    exported(model, tmp_path / "m.onnx", quantize="int8")
+    other, pixels = load_exported(tmp_path / "m.onnx"), clips(model, 3)
+    pixels[1:] *= 30
+    alone = other(pixels[:1]).logits
+    torch.testing.assert_close(other(pixels).logits[:1], alone, rtol=1e-5, atol=1e-6)
+    assert other.record.obstacles == ()
+
+
+def test_weights_in_8_bits_are_near_what_they_were() -> None:
+    noise = np.random.default_rng(3).normal(size=(24, 5)).astype(np.float32)
+    noise[:, 2] = 0
+    whole, scales = rounded(noise)
+    assert whole.dtype == np.int8
+    assert (np.abs(whole * scales - noise) <= scales / 2 + 1e-6).all()
+
+
 # Bad input.
 
 
@@ -381,6 +401,15 @@ def test_it_is_told_what_was_compared(demo: Path) -> None:
     assert [Path(name).name for name in record.check.videos] == ["000.mp4"]
     assert [Path(video["path"]).name for video in record.unreadable] == ["broken.mp4"]
     assert record.classes[0] == "moving left"
+
+
+@pytest.mark.slow
+def test_the_command_exports_in_8_bits(tmp_path: Path) -> None:
+    output = tmp_path / "m.onnx"
+    words = ["export", "--model", "demo", "--reducer", "sta:r=16", "--format", "onnx"]
+    assert main([*words, "--quantize", "int8", "--output", str(output)]) == 0
+    check = load_exported(output).record.check
+    assert check.same_class == 4
 
 
 def test_predict_and_evaluate_take_it(

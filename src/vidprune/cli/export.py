@@ -51,7 +51,10 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     group.add_argument(
-        "--quantize", choices=("int8",), help="of onnx: linear layers of blocks in 8 bits"
+        "--quantize",
+        choices=("int8",),
+        help="of onnx alone, and not torchao's as elsewhere: weights of blocks' linear layers are "
+        "kept in 8 bits, which makes the file smaller, not faster",
     )
     group.add_argument(
         "--batch-size", type=int, metavar="N", help="clips at once, always so many (any number)"
@@ -117,7 +120,8 @@ def _model(arguments: argparse.Namespace) -> "tuple[PreTrainedModel, Protocol]":
     from dataclasses import replace
 
     assembly = assembly_of(arguments, head=False if arguments.encoder else None)
-    assembly = replace(assembly, dtype="fp32", batch_size=1)
+    # The verb's own dtype, batch and 8 bits are those of what is written.
+    assembly = replace(assembly, dtype="fp32", batch_size=1, quantize=None)
     (model,), protocol = assembly.models([arguments.reducer])
     tell_random_weights(arguments)
     return model, protocol

@@ -55,7 +55,7 @@ _UNCHECKED = Check(
 class Exporting:
     """How a model is exported: as which of `FORMATS`, in which precision (a torch dtype), for
     `batch` clips at once (None: any number); `opset` of ONNX, and there `quantize`: "int8" for
-    linear layers whose weights, and what they are multiplied with, are rounded to 8 bits.
+    linear layers whose weights are rounded to 8 bits, and computed with in float32.
 
     Raises ValueError for what cannot be.
     """

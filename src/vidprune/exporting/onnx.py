@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from vidprune.exporting.eight_bits import round_weights
 from vidprune.exporting.program import Program
 
 # The lowest that has LayerNormalization and what the selection needs; runtimes know it well.
@@ -21,7 +22,7 @@ def write_onnx(
     program: Program, path: Path, *, opset: int = OPSET, quantize: str | None = None
 ) -> None:
     """Write it, with weights in the file or, where they are too large for one, in a file beside it
-    with `.data` behind its name; `quantize` (int8): its products with weights in 8 bits.
+    with `.data` behind its name; `quantize` (int8): weights of its linear layers in 8 bits.
 
     Raises RuntimeError without the packages for it, ValueError for an operation that ONNX has no
     word for.
@@ -41,33 +42,15 @@ def write_onnx(
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"ONNX cannot express this model: {_reason(error)}") from error
     assert written is not None, "it is given by torch's newer exporter"
-    weights = program.exported.state_dict.values()
-    size = sum(each.numel() * each.element_size() for each in weights)
-    written.save(path, external_data=size > _LARGEST)
     if quantize:
-        _quantize(path, external_data=size > _LARGEST)
+        round_weights(written.model.graph)
+    size = sum(each.const_value.nbytes for each in written.model.graph.initializers.values())  # type: ignore[union-attr]
+    written.save(path, external_data=size > _LARGEST)
 
 
 def weights_path(path: Path) -> Path:
     """Where weights are that are too large for the graph's own file."""
     return path.with_name(f"{path.name}.data")
-
-
-def _quantize(path: Path, *, external_data: bool) -> None:
-    """Round the weights of linear layers in blocks to 8 bits, and at every run what comes to them.
-
-    Embedding and head keep theirs, which are few and matter most.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        path,
-        path,
-        op_types_to_quantize=["MatMul"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=external_data,
-    )
 
 
 def check_onnx() -> None:
