@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import vidprune
 from tiny_videomae import tiny_videomae
 from vidprune.cli import main
 from vidprune.cli.export import FORMATS as OFFERED
@@ -23,6 +24,7 @@ from vidprune.demo.clips import write_clips
 from vidprune.exporting import onnx as onnx_module
 from vidprune.exporting.checking import ExportError, compare
 from vidprune.exporting.eight_bits import rounded
+from vidprune.exporting.near_ties import merging_departure
 from vidprune.exporting.program import Answering, trace
 from vidprune.exporting.record import FORMATS, ExportRecord, record_path
 from vidprune.exporting.running import Exported, load_exported
@@ -183,11 +185,11 @@ def test_another_model_s_program_is_not_handed_over(
     assert {file.name for file in tmp_path.iterdir()} == {"m.onnx", "m.onnx.json"}
 
 
-def answering(model: PreTrainedModel, change: Any) -> Exported:
+def answering(model: PreTrainedModel, change: Any, batch: int | None = None) -> Exported:
     """As if exported, but for what becomes of its outputs."""
     record = SimpleNamespace(
         clip_shape=tuple(clips(model, 1).shape[1:]),
-        batch=None,
+        batch=batch,
         inputs=("pixel_values",),
         outputs=("logits", "origin_1", "origin_2", "origin_3"),
         config=json.loads(model.config.to_json_string(use_diff=False)),
@@ -220,6 +222,82 @@ def test_a_token_too_many_of_the_wrong_ones_is_refused(model: PreTrainedModel) -
         compare(model, answering(model, swap), {"a clip": clips(model, 1)[0]})
 
 
+def test_a_token_that_had_gone_is_refused(model: PreTrainedModel) -> None:
+    """In the place of the first that stayed, which what is not found was once taken for."""
+
+    def back(outputs: list[Tensor]) -> list[Tensor]:
+        first, second = outputs[1][0].tolist(), outputs[2].clone()
+        gone = next(place for place in range(128) if place not in first)
+        second[0, (second[0] == first[0]).nonzero()[:1, 0]] = gone
+        second[0, 0] = gone
+        return [outputs[0], outputs[1], second, outputs[3]]
+
+    with pytest.raises(ExportError, match="of a clip: stage 2 keeps what had gone"):
+        compare(model, answering(model, back), {"a clip": clips(model, 1)[0]})
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_answers_to_others_of_a_batch_are_refused(
+    model: PreTrainedModel, batch: int | None, count: int
+) -> None:
+    def turn(outputs: list[Tensor]) -> list[Tensor]:
+        return [each.flip(0) for each in outputs]
+
+    given = dict(zip("abcd", clips(model, count), strict=False))
+    with pytest.raises(ExportError, match=r"tokens of . beside others|beside others, more than"):
+        compare(model, answering(model, turn, batch=batch), given)
+
+    def same(outputs: list[Tensor]) -> list[Tensor]:
+        return outputs
+
+    check = compare(model, answering(model, same, batch=batch), given)
+    assert check.same_kept_together == count
+    assert check.difference_together < 1e-5
+    assert compare(model, answering(model, same, batch=1), given).same_kept_together is None
+
+
+def test_what_a_clip_s_neighbours_do_to_it_is_counted_in_less_precision(
+    model: PreTrainedModel,
+) -> None:
+    """And its other tokens are not followed, whose answer would not be the model's own."""
+
+    def turn(outputs: list[Tensor]) -> list[Tensor]:
+        return [each.flip(0) for each in outputs]
+
+    other = answering(model, turn)
+    other.record.quantized = "int8"
+    check = compare(model, other, dict(zip("ab", clips(model, 2), strict=True)))
+    assert check.same_kept_together == 0
+    assert (check.same_kept, check.near_ties, check.unjudged) == (2, 0, 0)
+
+
+def test_merging_may_differ_by_rounding_alone() -> None:
+    """Bipartite matching of 6 tokens, of whose sources two tie."""
+    rows = torch.tensor([[1.0, 0], [1, 0], [1, 1e-7], [0, 1], [1, 1], [1, 5]])[None]
+    for kept in ([0, 4, 1, 3, 5], [2, 4, 1, 3, 5]):
+        assert merging_departure(torch.tensor([kept]), rows, ranked=False) is None
+    for kept, ranked, sentence in (
+        ([0, 2, 1, 3, 5], False, "more like another than one that went"),
+        ([4, 0, 1, 3, 5], False, "in another order"),
+        ([4, 0, 1, 3, 5], True, "order kept is off"),
+        ([0, 0, 1, 3, 5], True, "sources stand twice"),
+        ([0, 4, 1, 5, 3], True, "do not all stay"),
+    ):
+        wrong = merging_departure(torch.tensor([kept]), rows, ranked=ranked)
+        assert wrong is not None
+        assert sentence in wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["tome:r=8", "vid-tldr:r=8"])
+def test_methods_that_merge_are_exported_of_flat_ground(spec: str, tmp_path: Path) -> None:
+    """Whose tokens tie by the hundred: the drawn clips of the demo's model."""
+    check = exported(prune(vidprune.load("demo"), spec), tmp_path / "m.onnx").check
+    assert check.same_kept + check.near_ties == 4
+    assert check.largest_difference < 1e-5
+
+
 def test_answers_that_differ_are_refused(model: PreTrainedModel) -> None:
     def shift(outputs: list[Tensor]) -> list[Tensor]:
         return [outputs[0] * 1.01, *outputs[1:]]
@@ -247,8 +325,8 @@ def test_of_tokens_that_tie_either_may_stay(model: PreTrainedModel) -> None:
         first = outputs[1].clone()
         frame = [place for place in first[0].tolist() if place // 16 == 3]
         free = next(place for place in range(48, 64) if place not in frame)
-        first[0, frame.index(frame[-1]) + (first[0] // 16 < 3).sum()] = free
-        return _follow(tied, flat, first)
+        first[:, frame.index(frame[-1]) + (first[0] // 16 < 3).sum()] = free
+        return _follow(tied, flat.expand(len(first), -1, -1, -1, -1), first)
 
     check = compare(tied, answering(tied, turned), {"flat": flat[0]})
     assert (check.same_kept, check.near_ties) == (0, 1)

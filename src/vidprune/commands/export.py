@@ -45,9 +45,12 @@ _UNCHECKED = Check(
     videos=(),
     same_kept=0,
     near_ties=0,
+    unjudged=0,
     largest_difference=0.0,
     same_class=None,
     kl_nats=None,
+    same_kept_together=None,
+    difference_together=None,
 )
 
 

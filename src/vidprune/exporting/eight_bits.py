@@ -44,7 +44,7 @@ def _round(graph: Any, name: str) -> None:
     whole, scales = rounded(old.const_value.numpy())
     values = []
     for suffix, array in (("int8", whole), ("scales", scales)):
-        tensor = ir.tensor(array, name=f"{name}.{suffix}")
+        tensor: Any = ir.tensor(array, name=f"{name}.{suffix}")
         value = ir.Value(
             name=tensor.name,
             shape=tensor.shape,

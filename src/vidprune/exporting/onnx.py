@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vidprune.exporting.eight_bits import round_weights
 from vidprune.exporting.program import Program
@@ -29,22 +30,25 @@ def write_onnx(
     """
     check_onnx()
     _quieten()
+    _free_views(program.exported)
     try:
-        written = torch.onnx.export(
-            program.exported,
-            dynamo=True,
-            opset_version=opset,
-            input_names=list(program.inputs),
-            output_names=list(program.outputs),
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
-            verbose=False,
-        )
+        with sdpa_kernel(SDPBackend.MATH):
+            written = torch.onnx.export(
+                program.exported,
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(program.inputs),
+                output_names=list(program.outputs),
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"ONNX cannot express this model: {_reason(error)}") from error
     assert written is not None, "it is given by torch's newer exporter"
     if quantize:
         round_weights(written.model.graph)
-    size = sum(each.const_value.nbytes for each in written.model.graph.initializers.values())  # type: ignore[union-attr]
+    graph: Any = written.model.graph
+    size = sum(each.const_value.nbytes for each in graph.initializers.values())
     written.save(path, external_data=size > _LARGEST)
 
 
@@ -63,6 +67,15 @@ def check_onnx() -> None:
         raise RuntimeError(
             f"ONNX needs the package {error.name}; pip install 'vidprune[onnx]'"
         ) from error
+
+
+def _free_views(exported: torch.export.ExportedProgram) -> None:
+    """Let views be copies where they must: fused attention is taken apart for ONNX, after which its
+    answer lies otherwise in memory than the view behind it was traced with."""
+    for node in exported.graph.nodes:
+        if node.target == torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    exported.graph_module.recompile()
 
 
 def _stable_sort() -> Any:

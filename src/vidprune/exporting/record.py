@@ -19,17 +19,24 @@ class Check:
 
     `same_kept`: of how many clips exactly the same tokens stayed, in the same order, at every
     stage; `near_ties`: of how many others the choice is the specification's all the same, within
-    rounding. `largest_difference`: of logits or vectors, over the largest of them.
+    rounding, and `unjudged` of how many it is not known, and their answers are compared with the
+    model's where it keeps just these tokens. `largest_difference`: of logits or vectors, over the
+    largest of them.
     `same_class`: of how many clips the class is the same, and `kl_nats` the largest divergence
-    of any; both None without a head.
+    of any; both None without a head. `same_kept_together`: of how many clips the same tokens stay
+    in a batch with others as alone, and `difference_together` by how much their answers differ
+    then; both None where one clip is taken at once.
     """
 
     videos: tuple[str, ...]
     same_kept: int
     near_ties: int
+    unjudged: int
     largest_difference: float
     same_class: int | None
     kl_nats: float | None
+    same_kept_together: int | None
+    difference_together: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
