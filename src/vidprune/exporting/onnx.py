@@ -52,11 +52,6 @@ def write_onnx(
     written.save(path, external_data=size > _LARGEST)
 
 
-def weights_path(path: Path) -> Path:
-    """Where weights are that are too large for the graph's own file."""
-    return path.with_name(f"{path.name}.data")
-
-
 def check_onnx() -> None:
     """Raise RuntimeError without the packages that write ONNX and run it."""
     try:
