@@ -1,11 +1,14 @@
 """A pruned model that is saved, or pushed to a hub, comes back pruned; to others it is dense."""
 
 import base64
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,7 +16,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification, VideoMAEForVideoClassification
+from transformers import (
+    AutoModelForVideoClassification,
+    VideoMAEForVideoClassification,
+    pipeline,
+)
+from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 import vidprune
 from tiny_videomae import clips, tiny_videomae
@@ -90,7 +98,84 @@ def test_a_reducer_that_cannot_be_is_named(saved: Path) -> None:
             vidprune.load(saved)
 
 
+def test_what_is_pruned_by_nothing_is_saved_as_dense(saved: Path) -> None:
+    """And an older section goes out of the card."""
+    card = saved / "README.md"
+    card.write_text("# Mine\n\n" + card.read_text())
+    vidprune.prune(tiny_videomae(num_hidden_layers=3), None).save_pretrained(saved)
+    assert RECORDED not in json.loads((saved / "config.json").read_text())
+    assert "Pruned without" not in card.read_text()
+    assert card.read_text().startswith("# Mine\n")
+    card.unlink()
+    vidprune.prune(tiny_videomae(num_hidden_layers=3), None).save_pretrained(saved)
+    assert not card.exists()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(vidprune.STA):
+    """A reducer that no text names."""
+
+
+def test_a_reducer_that_no_text_names_is_not_saved(tmp_path: Path) -> None:
+    model = vidprune.prune(tiny_videomae(num_hidden_layers=3), Mine(r=4))
+    with pytest.raises(ValueError, match=r"reducer=Mine\(r=4.* cannot be recorded"):
+        model.save_pretrained(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_options_may_be_given_by_their_place(tmp_path: Path) -> None:
+    model = vidprune.prune(tiny_videomae(num_hidden_layers=3), SPEC)
+    model.save_pretrained(tmp_path, True)
+    assert vidprune.load(tmp_path).reducer == model.reducer
+
+
+def test_a_new_head_is_the_model_s_wherever_it_goes(tmp_path: Path) -> None:
+    """And any other module, weight or buffer that is set."""
+    model, pixels = vidprune.prune(tiny_videomae(num_hidden_layers=3), SPEC), clips(2)
+    model.classifier = torch.nn.Linear(model.classifier.in_features, 3)
+    model.fc_norm.weight = torch.nn.Parameter(torch.full_like(model.fc_norm.weight, 2))
+    wanted = model(pixels).logits
+    assert wanted.shape == (2, 3)
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        vidprune.prune(model, SPEC),
+        vidprune.prune(vidprune.unprune(model), SPEC),
+    ):
+        torch.testing.assert_close(other(pixels).logits, wanted)
+    halved = copy.deepcopy(model).half()
+    assert (halved.classifier.weight.dtype, model.classifier.weight.dtype) == (
+        torch.float16,
+        torch.float32,
+    )
+
+
+def test_a_saved_model_in_a_pipeline(saved: Path, tmp_path: Path) -> None:
+    """As docs/deploying.md has it."""
+    write_clips(tmp_path / "clips", per_class=1, seed=5)
+    model = vidprune.load(saved)
+    sides = {"height": 64, "width": 64}
+    processor = VideoMAEImageProcessorPil(
+        size={"shortest_edge": 64},
+        crop_size=sides,
+        image_mean=model.config.image_mean,
+        image_std=model.config.image_std,
+    )
+    classify = pipeline("video-classification", model=model, image_processor=processor)
+    (best,) = classify(str(tmp_path / "clips" / "growing" / "000.mp4"), top_k=1)
+    assert best["label"] in model.config.id2label.values()
+
+
 # The card.
+
+
+def test_a_card_in_another_encoding_stays(saved: Path) -> None:
+    card = saved / "README.md"
+    card.write_bytes(b"\xff\xfe caf\xe9")
+    with pytest.warns(UserWarning, match=r"README.md is not UTF-8 and stays as it is"):
+        vidprune.prune(tiny_videomae(num_hidden_layers=3), SPEC).save_pretrained(saved)
+    assert card.read_bytes() == b"\xff\xfe caf\xe9"
+    assert vidprune.load(saved).reducer is not None
 
 
 def test_the_card_says_what_it_is(saved: Path) -> None:
@@ -130,6 +215,14 @@ def test_commands_prune_as_recorded_unless_they_are_told(saved: Path, tmp_path: 
         output = tmp_path / name
         assert main([*words, *more, "--workers", "0", "--output", str(output)]) == 0
         assert json.loads((output / "report.json").read_text())["reducer"] == wanted
+
+
+def test_costs_are_those_of_what_is_recorded(
+    saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, wanted in (([], SPEC), (["--reducer", "none"], "none")):
+        assert main(["costs", "--model", str(saved), "--json", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["reducer"] == wanted
 
 
 # A hub.

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.checkpoints import configuration
 from vidprune.backbones.positions import PositionRule
 from vidprune.backbones.quantized import Quantization
-from vidprune.exporting.record import is_exported, read_record
+from vidprune.exporting.record import is_exported, located, read_record
 from vidprune.exporting.running import Exported, load_exported
 from vidprune.inference import Classifier, ViewModel
 from vidprune.prepare import ViewOptions, load_model, protocol_for
@@ -19,6 +19,8 @@ from vidprune.reducers.spec import NONE
 from vidprune.video import Protocol
 
 __all__ = ["Assembly"]
+
+_USUAL_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Assembly:
     onednn: bool = False
     quantize: Quantization | None = None
     head: bool | None = None
-    batch_size: int = 8
+    batch_size: int = _USUAL_BATCH
     compiled: bool = False
 
     def models(
@@ -98,7 +100,7 @@ class Assembly:
 
     def _check_exported(self, reducers: Sequence[str | None]) -> None:
         """Refuse what was settled when the model was exported."""
-        own = read_record(Path(self.source))
+        own = read_record(located(self.source))
         settled: dict[str, tuple[object, object]] = {
             "arch": (self.arch, None),
             "config": (self.config, None),
@@ -118,6 +120,11 @@ class Assembly:
                     f"{self.source} is exported, which settles {name}; leave it out, or export the "
                     "model again with another"
                 )
+        if own.batch is not None and self.batch_size not in (own.batch, _USUAL_BATCH):
+            raise ValueError(
+                f"{self.source} takes {own.batch} clips at once, not batch_size={self.batch_size}; "
+                "leave it out, or export the model again with another"
+            )
         for reducer in reducers:
             if reducer not in (None, own.reducer):
                 raise ValueError(

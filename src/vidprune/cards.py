@@ -1,6 +1,7 @@
 """The section of a model card that says how a model is pruned."""
 
 import re
+import warnings
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -48,12 +49,26 @@ model = vidprune.load("{name}")  # pruned; vidprune.unprune(model) is the dense 
 
 def write_section(model: PreTrainedModel, folder: Path, name: str | None = None) -> None:
     """Put the section into the README.md of a saved model, in the place of an older one or at the
-    end; what else the card says stays."""
+    end; what else the card says stays. Of a model that is not pruned there is none.
+
+    Warns, and leaves it as it is, where the card is not UTF-8.
+    """
     card = folder / "README.md"
-    said = card.read_text(encoding="utf-8") if card.is_file() else _new(model)
+    try:
+        said = card.read_text(encoding="utf-8") if card.is_file() else ""
+    except UnicodeDecodeError:
+        warnings.warn(
+            f"{card} is not UTF-8 and stays as it is; it does not say how the model is pruned",
+            stacklevel=2,
+        )
+        return
     text = _SECTION.sub("", said).rstrip("\n")
-    added = section(model, name or folder.name)
-    card.write_text(f"{text}\n\n{added}" if text else added, encoding="utf-8")
+    if model.reducer is None:
+        if text != said.rstrip("\n"):
+            card.write_text(f"{text}\n", encoding="utf-8")
+        return
+    text = text or _new(model).rstrip("\n")
+    card.write_text(f"{text}\n\n{section(model, name or folder.name)}", encoding="utf-8")
 
 
 def _new(model: PreTrainedModel) -> str:

@@ -26,6 +26,8 @@ from vidprune.reducers.spec import describe, parse
 _LOSS_ARGUMENTS = {"num_items_in_batch"}
 # In a configuration, the text of the reducer that a model was saved with.
 RECORDED = "vidprune_reducer"
+# Where a module holds its weights and what it is made of.
+_WEIGHTS = ("_parameters", "_buffers", "_modules")
 # By which name the families take their pixels.
 _PIXELS = ("pixel_values", "pixel_values_videos")
 
@@ -87,18 +89,23 @@ class Pruned(PreTrainedModel):
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any
+    ) -> None:
         """As transformers do, the dense weights; the configuration also records the reducer, by
-        which `vidprune.load` prunes the model again, and the card says so.
+        which `vidprune.load` prunes the model again, and the card says so. Without a reducer
+        nothing is recorded, and what a card said of an earlier one is taken out.
 
-        `push_to_hub` uploads the same.
+        `push_to_hub` uploads the same. Raises ValueError for a reducer of one's own, which no text
+        names.
         """
         recorded = copy.deepcopy(self.config)
-        setattr(recorded, RECORDED, describe(self.reducer))
+        if self.reducer is not None:
+            setattr(recorded, RECORDED, _text_of(self.reducer))
         own = self.__dict__["config"]
         self.__dict__["config"] = recorded
         try:
-            super().save_pretrained(save_directory, **options)
+            super().save_pretrained(save_directory, *arguments, **options)
         finally:
             self.__dict__["config"] = own
         if Path(save_directory).is_dir():
@@ -232,7 +239,8 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back. A model
     without a head gives features (see `PrunedFeatures`), one with a head gives logits.
     Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
-    `.train()` on either reach both. `save_pretrained` saves the dense weights with the reducer's
+    `.train()` on either reach both, and so does a module that is put in the place of another, such
+    as a new head. `save_pretrained` saves the dense weights with the reducer's
     text.
 
     Raises TypeError for a model that no backbone adapter knows or that is spread over devices, and
@@ -253,8 +261,9 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     kind = _pruned_class(type(dense), backbone.has_head)  # type: ignore[arg-type]
     pruned: PreTrainedModel = kind.__new__(kind)
     for name, value in vars(dense).items():
-        # Weights and modules are shared; the tables that hold them, and those of hooks, are not.
-        pruned.__dict__[name] = copy.copy(value) if isinstance(value, dict) else value
+        # Weights and modules are shared, with the tables that hold them; those of hooks are not.
+        own = isinstance(value, dict) and name not in _WEIGHTS
+        pruned.__dict__[name] = copy.copy(value) if own else value
     for name in ("forward", "_compiled_call_impl"):
         # Laid over the dense model's own forward, by accelerate or `model.compile()`.
         pruned.__dict__.pop(name, None)
@@ -286,6 +295,21 @@ def take_recorded(model: PreTrainedModel) -> str | None:
     return None if recorded is None else str(recorded)
 
 
+def _text_of(reducer: Reducer) -> str:
+    """By which it is known again. Raises ValueError where none is."""
+    text = describe(reducer)
+    try:
+        found = parse(text)
+    except ValueError:
+        found = None
+    if found != reducer:
+        raise ValueError(
+            f"reducer={reducer!r} cannot be recorded: no text gives it back when the model is "
+            "loaded; save unprune(model), and prune that again once it is loaded"
+        )
+    return text
+
+
 def _write_section(model: PreTrainedModel, folder: Path, name: str | None) -> None:
     # What counts multiply-accumulates knows pruned models.
     from vidprune.cards import write_section
@@ -294,7 +318,8 @@ def _write_section(model: PreTrainedModel, folder: Path, name: str | None) -> No
 
 
 def unprune(model: PreTrainedModel) -> PreTrainedModel:
-    """The original model under a pruned one; any other model is handed back as it is."""
+    """The original model under a pruned one, with what has since been put in the place of its
+    modules and weights, on either; any other model is handed back as it is."""
     return model.dense if isinstance(model, Pruned) and hasattr(model, "dense") else model
 
 

@@ -1,19 +1,25 @@
 """Exported models do what the model does, or are not handed over."""
 
 import json
+import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import vidprune
 from tiny_videomae import tiny_videomae
 from vidprune.cli import main
+from vidprune.cli.ending import ended_in_order
 from vidprune.cli.export import FORMATS as OFFERED
 from vidprune.commands import export as module
 from vidprune.commands.evaluate import model_digest
@@ -21,11 +27,15 @@ from vidprune.commands.export import Exporting, export
 from vidprune.demo.clips import write_clips
 from vidprune.exporting import onnx as onnx_module
 from vidprune.exporting.checking import ExportError, compare
+from vidprune.exporting.eight_bits import rounded
+from vidprune.exporting.near_ties import merging_departure
 from vidprune.exporting.program import Answering, trace
-from vidprune.exporting.record import FORMATS, ExportRecord, record_path
+from vidprune.exporting.record import FORMATS, ExportRecord, is_exported, record_path, stamp
 from vidprune.exporting.running import Exported, load_exported
-from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.inference import normalisation_of
+from vidprune.prepare import ViewOptions, class_names_of, protocol_for
 from vidprune.pruned import prune
+from vidprune.video import Normalisation
 
 SPEC = "sta:r=4"
 
@@ -181,13 +191,16 @@ def test_another_model_s_program_is_not_handed_over(
     assert {file.name for file in tmp_path.iterdir()} == {"m.onnx", "m.onnx.json"}
 
 
-def answering(model: PreTrainedModel, change: Any) -> Exported:
+def answering(model: PreTrainedModel, change: Any, batch: int | None = None) -> Exported:
     """As if exported, but for what becomes of its outputs."""
     record = SimpleNamespace(
         clip_shape=tuple(clips(model, 1).shape[1:]),
-        batch=None,
+        batch=batch,
         inputs=("pixel_values",),
         outputs=("logits", "origin_1", "origin_2", "origin_3"),
+        image_mean=(0.4, 0.5, 0.6),
+        image_std=(0.2, 0.2, 0.2),
+        classes=(),
         config=json.loads(model.config.to_json_string(use_diff=False)),
         reducer=SPEC,
         dtype="float32",
@@ -218,6 +231,82 @@ def test_a_token_too_many_of_the_wrong_ones_is_refused(model: PreTrainedModel) -
         compare(model, answering(model, swap), {"a clip": clips(model, 1)[0]})
 
 
+def test_a_token_that_had_gone_is_refused(model: PreTrainedModel) -> None:
+    """In the place of the first that stayed, which what is not found was once taken for."""
+
+    def back(outputs: list[Tensor]) -> list[Tensor]:
+        first, second = outputs[1][0].tolist(), outputs[2].clone()
+        gone = next(place for place in range(128) if place not in first)
+        second[0, (second[0] == first[0]).nonzero()[:1, 0]] = gone
+        second[0, 0] = gone
+        return [outputs[0], outputs[1], second, outputs[3]]
+
+    with pytest.raises(ExportError, match="of a clip: stage 2 keeps what had gone"):
+        compare(model, answering(model, back), {"a clip": clips(model, 1)[0]})
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_answers_to_others_of_a_batch_are_refused(
+    model: PreTrainedModel, batch: int | None, count: int
+) -> None:
+    def turn(outputs: list[Tensor]) -> list[Tensor]:
+        return [each.flip(0) for each in outputs]
+
+    given = dict(zip("abcd", clips(model, count), strict=False))
+    with pytest.raises(ExportError, match=r"tokens of . beside others|beside others, more than"):
+        compare(model, answering(model, turn, batch=batch), given)
+
+    def same(outputs: list[Tensor]) -> list[Tensor]:
+        return outputs
+
+    check = compare(model, answering(model, same, batch=batch), given)
+    assert check.same_kept_together == count
+    assert check.difference_together < 1e-5
+    assert compare(model, answering(model, same, batch=1), given).same_kept_together is None
+
+
+def test_what_a_clip_s_neighbours_do_to_it_is_counted_in_less_precision(
+    model: PreTrainedModel,
+) -> None:
+    """And its other tokens are not followed, whose answer would not be the model's own."""
+
+    def turn(outputs: list[Tensor]) -> list[Tensor]:
+        return [each.flip(0) for each in outputs]
+
+    other = answering(model, turn)
+    other.record.quantized = "int8"
+    check = compare(model, other, dict(zip("ab", clips(model, 2), strict=True)))
+    assert check.same_kept_together == 0
+    assert (check.same_kept, check.near_ties, check.unjudged) == (2, 0, 0)
+
+
+def test_merging_may_differ_by_rounding_alone() -> None:
+    """Bipartite matching of 6 tokens, of whose sources two tie."""
+    rows = torch.tensor([[1.0, 0], [1, 0], [1, 1e-7], [0, 1], [1, 1], [1, 5]])[None]
+    for kept in ([0, 4, 1, 3, 5], [2, 4, 1, 3, 5]):
+        assert merging_departure(torch.tensor([kept]), rows, ranked=False) is None
+    for kept, ranked, sentence in (
+        ([0, 2, 1, 3, 5], False, "more like another than one that went"),
+        ([4, 0, 1, 3, 5], False, "in another order"),
+        ([4, 0, 1, 3, 5], True, "order kept is off"),
+        ([0, 0, 1, 3, 5], True, "sources stand twice"),
+        ([0, 4, 1, 5, 3], True, "do not all stay"),
+    ):
+        wrong = merging_departure(torch.tensor([kept]), rows, ranked=ranked)
+        assert wrong is not None
+        assert sentence in wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["tome:r=8", "vid-tldr:r=8"])
+def test_methods_that_merge_are_exported_of_flat_ground(spec: str, tmp_path: Path) -> None:
+    """Whose tokens tie by the hundred: the drawn clips of the demo's model."""
+    check = exported(prune(vidprune.load("demo"), spec), tmp_path / "m.onnx").check
+    assert check.same_kept + check.near_ties == 4
+    assert check.largest_difference < 1e-5
+
+
 def test_answers_that_differ_are_refused(model: PreTrainedModel) -> None:
     def shift(outputs: list[Tensor]) -> list[Tensor]:
         return [outputs[0] * 1.01, *outputs[1:]]
@@ -245,8 +334,8 @@ def test_of_tokens_that_tie_either_may_stay(model: PreTrainedModel) -> None:
         first = outputs[1].clone()
         frame = [place for place in first[0].tolist() if place // 16 == 3]
         free = next(place for place in range(48, 64) if place not in frame)
-        first[0, frame.index(frame[-1]) + (first[0] // 16 < 3).sum()] = free
-        return _follow(tied, flat, first)
+        first[:, frame.index(frame[-1]) + (first[0] // 16 < 3).sum()] = free
+        return _follow(tied, flat.expand(len(first), -1, -1, -1, -1), first)
 
     check = compare(tied, answering(tied, turned), {"flat": flat[0]})
     assert (check.same_kept, check.near_ties) == (0, 1)
@@ -287,6 +376,24 @@ def test_less_precision_is_counted_and_not_judged(
     smaller = (tmp_path / "m.onnx").stat().st_size
     exported(model, tmp_path / "full.onnx")
     assert smaller < (tmp_path / "full.onnx").stat().st_size
+
+
+def test_a_clip_s_answer_in_8_bits_is_its_own(model: PreTrainedModel, tmp_path: Path) -> None:
+    """Whatever stands beside it: nothing is rounded with a scale of the whole batch."""
+    exported(model, tmp_path / "m.onnx", quantize="int8")
+    other, pixels = load_exported(tmp_path / "m.onnx"), clips(model, 3)
+    pixels[1:] *= 30
+    alone = other(pixels[:1]).logits
+    torch.testing.assert_close(other(pixels).logits[:1], alone, rtol=1e-5, atol=1e-6)
+    assert other.record.obstacles == ()
+
+
+def test_weights_in_8_bits_are_near_what_they_were() -> None:
+    noise = np.random.default_rng(3).normal(size=(24, 5)).astype(np.float32)
+    noise[:, 2] = 0
+    whole, scales = rounded(noise)
+    assert whole.dtype == np.int8
+    assert (np.abs(whole * scales - noise) <= scales / 2 + 1e-6).all()
 
 
 # Bad input.
@@ -342,13 +449,159 @@ def test_a_model_without_its_record_or_of_a_newer_one_is_refused(
         load_exported(output)
     record_path(output).write_text(record.to_json())
     output.write_bytes(b"nothing of the kind")
+    record_path(output).write_text(replace(record, model_file=stamp(output)).to_json())
     with pytest.raises(ValueError, match="is no graph that ONNX Runtime can run"):
         load_exported(output)
 
 
-def test_an_exported_model_stays_where_it_is(folder: Path) -> None:
+def test_an_exported_model_stays_where_and_as_it_is(folder: Path, model: PreTrainedModel) -> None:
+    other = load_exported(folder / "m.onnx")
     with pytest.raises(ValueError, match="is on cpu and cannot be moved"):
-        load_exported(folder / "m.onnx").to("meta")
+        other.to("meta")
+    for change in (other.half, lambda: other.to(torch.bfloat16)):
+        with pytest.raises(ValueError, match=r"computes in float32 and cannot be made b?float16"):
+            change()
+    assert other.float().eval().to("cpu") is other
+    for wrong in (clips(model, 1).half(), [1]):
+        with pytest.raises(ValueError, match=r"pixel_values is of .*takes a tensor of float32"):
+            other(wrong)
+
+
+# The file and its record.
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    for name in ("m.onnx", "m.onnx.json", "m.pt2", "m.pt2.json"):
+        shutil.copy(folder / name, tmp_path / name)
+    return tmp_path / "m.onnx"
+
+
+def rewritten(file: Path, **changes: Any) -> Path:
+    record = json.loads(record_path(file).read_text())
+    record_path(file).write_text(json.dumps(record | changes))
+    return file
+
+
+def test_a_file_and_its_record_are_of_one_export(copied: Path, tmp_path: Path) -> None:
+    whole = copied.read_bytes()
+    for content in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+        copied.write_bytes(content)
+        with pytest.raises(ValueError, match=r"m.onnx is not the file that m.onnx.json was writ"):
+            load_exported(copied)
+    copied.write_bytes(whole)
+    stamp = {"sha256": "0" * 64, "size_bytes": 4}
+    rewritten(copied, weights_file=stamp)
+    with pytest.raises(FileNotFoundError, match=r"m.onnx.data does not exist, which holds the w"):
+        load_exported(copied)
+    (tmp_path / "m.onnx.data").write_bytes(b"1234")
+    with pytest.raises(ValueError, match=r"m.onnx.data is not the file that"):
+        load_exported(copied)
+
+
+def test_a_run_knows_a_file_by_it_and_by_what_of_its_record_decides_answers(copied: Path) -> None:
+    digest = model_digest(load_exported(copied))
+    record = load_exported(copied).record
+    for changes, same in (
+        ({"command": "another", "checkpoint": "other"}, True),
+        ({"image_mean": [0.1, 0.2, 0.3]}, False),
+        ({"classes": ["a", "b", "c", "d", "e"]}, False),
+        ({"protocol": record.protocol | {"segments": 3}}, False),
+        ({"config": record.config | {"initializer_range": 0.5}}, False),
+    ):
+        rewritten(copied, **changes)
+        assert (model_digest(load_exported(copied)) == digest) is same
+        record_path(copied).write_text(record.to_json())
+
+
+def test_the_record_s_own_fields_are_what_is_run_by(copied: Path) -> None:
+    rewritten(copied, image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.4, 0.4], classes=list("abcde"))
+    other = load_exported(copied)
+    assert normalisation_of(other) == Normalisation((0.1, 0.2, 0.3), (0.4, 0.4, 0.4))
+    assert class_names_of(other) == list("abcde")
+
+
+def test_what_is_named_otherwise_than_it_is_recorded_is_not_loaded(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive of torch holds code, whatever it is called."""
+    monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("it was loaded"))
+    for name in ("evil.onnx", "evil"):
+        shutil.copy(tmp_path / "m.pt2", tmp_path / name)
+        shutil.copy(tmp_path / "m.pt2.json", tmp_path / f"{name}.json")
+        with pytest.raises(ValueError, match=r"is recorded as torch, whose files end in .pt2"):
+            load_exported(tmp_path / name)
+
+
+def test_links_are_followed(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(copied)
+    assert is_exported(tmp_path / "latest")
+    assert load_exported(tmp_path / "latest").record.format == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"format": "bogus"}, "format is 'bogus'"),
+        ({"format": []}, r"format is \(\)"),
+        ({"dtype": "float64"}, "dtype is 'float64'"),
+        ({"reducer": None}, "reducer is None"),
+        ({"reducer": "foo:r=1"}, "reducer 'foo' is not known"),
+        ({"outputs": []}, r"outputs is \(\)"),
+        ({"outputs": ["origin_1", "logits"]}, "outputs is"),
+        ({"inputs": "pixel_values"}, "inputs is 'pixel_values'"),
+        ({"config": []}, "config is"),
+        ({"config": {}}, "holds no configuration of a model"),
+        ({"config": {"model_type": "bert"}}, "holds no configuration of a model"),
+        ({"clip_shape": "x"}, "clip_shape is 'x'"),
+        ({"protocol": {"x": 1}}, "protocol is"),
+        ({"batch": "8"}, "batch is '8'"),
+        ({"model_file": None}, "model_file is None"),
+        ({"weights_file": 3}, "weights_file is no object"),
+        ({"check": []}, "check is no object"),
+        ({"foo": 1}, "record has 'foo'"),
+        ({"version": 9, "foo": 1}, "is of version 9, and this vidprune knows 1"),
+        ({"outputs": ["logits", "origin_1"], "inputs": ["pixel_values", "nix"]}, "inputs is"),
+    ],
+    ids=str,
+)
+def test_a_record_that_was_edited_gets_a_sentence(
+    copied: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        load_exported(rewritten(copied, **changes))
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.onnx.json", "m.onnx.data"])
+def test_a_folder_in_the_way_is_told_before_anything_is_traced(
+    model: PreTrainedModel, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "trace", lambda *_, **__: pytest.fail("it was traced"))
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"writes {name}, which is a folder"):
+        exported(model, tmp_path / "m.onnx")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file, which is no folder"):
+        exported(model, tmp_path / "file" / "new" / "m.onnx")
+
+
+@pytest.mark.parametrize("name", ["m.onnx.json", "m.onnx.data"])
+def test_what_no_export_wrote_is_not_replaced(
+    model: PreTrainedModel, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match=f"would replace .*{name}, which vidprune export has not"):
+        exported(model, tmp_path / "m.onnx")
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
+def test_what_is_told_to_end_clears_up(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, ended_in_order(), TemporaryDirectory(dir=tmp_path):
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # The command line.
@@ -383,6 +636,15 @@ def test_it_is_told_what_was_compared(demo: Path) -> None:
     assert record.classes[0] == "moving left"
 
 
+@pytest.mark.slow
+def test_the_command_exports_in_8_bits(tmp_path: Path) -> None:
+    output = tmp_path / "m.onnx"
+    words = ["export", "--model", "demo", "--reducer", "sta:r=16", "--format", "onnx"]
+    assert main([*words, "--quantize", "int8", "--output", str(output)]) == 0
+    check = load_exported(output).record.check
+    assert check.same_class == 4
+
+
 def test_predict_and_evaluate_take_it(
     demo: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,17 +661,6 @@ def test_predict_and_evaluate_take_it(
     reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("1", "2")]
     for name in ("top1", "reducer", "gmacs_per_view", "protocol", "num_videos"):
         assert reports[0][name] == reports[1][name]
-
-
-@pytest.mark.slow
-def test_a_run_knows_files_by_what_is_in_them(
-    model: PreTrainedModel, folder: Path, tmp_path: Path
-) -> None:
-    """Though all that the record says is the same: there are no weights to be told apart by."""
-    exported(pruned(seed=1), tmp_path / "m.onnx")
-    record_path(tmp_path / "m.onnx").write_bytes(record_path(folder / "m.onnx").read_bytes())
-    digests = [model_digest(load_exported(each / "m.onnx")) for each in (folder, tmp_path)]
-    assert digests[0] != digests[1]
 
 
 @pytest.mark.parametrize(
@@ -434,3 +685,30 @@ def test_vectors_are_no_classes(
     words = ["embed", str(videos), "--model", str(demo), "--output", str(tmp_path / "vectors")]
     assert main(words) == 2
     assert "gives logits; vectors take export --encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("costs", []),
+        ("benchmark", ["--reducer", "sta:r=4"]),
+        ("export", ["--format", "onnx", "--output", "n.onnx"]),
+    ],
+)
+def test_other_commands_say_what_takes_an_exported_model(
+    verb: str, words: list[str], copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "--model", str(copied), *words]) == 2
+    assert "is exported" in (said := capsys.readouterr().err)
+    assert "predict, evaluate and embed take it" in said
+    with pytest.raises(ValueError, match=r"vidprune.load_exported does"):
+        vidprune.load(copied)
+
+
+def test_a_batch_of_another_size_is_not_asked_for(
+    copied: Path, videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewritten(copied, batch=2)
+    words = ["predict", str(videos / "growing"), "--model", str(copied), "--batch-size", "5"]
+    assert main(words) == 2
+    assert "takes 2 clips at once, not batch_size=5" in capsys.readouterr().err

@@ -20,6 +20,8 @@ from vidprune.backbones.videomae_checkpoints import with_original_epsilon
 
 State = Mapping[str, Tensor]
 
+# What `vidprune export` writes.
+_EXPORTED = (".onnx", ".pt2")
 _WRAPPERS = ("module", "model", "state_dict")
 _PREFIXES = ("module.", "model.")
 
@@ -84,6 +86,11 @@ def original_config(
 
     Raises ValueError unless exactly one of the two is given.
     """
+    if path.suffix in _EXPORTED:
+        raise ValueError(
+            f"{path} is exported, and no checkpoint; predict, evaluate and embed take it as "
+            "--model, and in Python vidprune.load_exported does"
+        )
     if (arch is None) == (config is None):
         raise ValueError(
             f"{path} is an original checkpoint, which does not say its size; give either arch "

@@ -49,9 +49,21 @@ def make_models(
     arguments: argparse.Namespace, reducers: Sequence[str]
 ) -> tuple[list["PreTrainedModel"], "Protocol"]:
     """The model with each of these reducers, over the same weights, and the views it is given."""
+    check_no_export(arguments)
     found = assembly_of(arguments).models(reducers)
     tell_random_weights(arguments)
     return found
+
+
+def check_no_export(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for an exported model, where a command takes weights."""
+    from vidprune.exporting.record import is_exported
+
+    if is_exported(arguments.model):
+        raise ValueError(
+            f"{arguments.model} is exported; predict, evaluate and embed take it, and other "
+            "commands the checkpoint that it was made of"
+        )
 
 
 def assembly_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "Assembly":

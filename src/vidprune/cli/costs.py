@@ -22,9 +22,9 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         "--reducer",
         dest="reducers",
         nargs="+",
-        default=["none"],
+        default=(),
         metavar="SPEC",
-        help=f"none, {SPECS} (none)",
+        help=f"none, {SPECS} (what the checkpoint records, or none)",
     )
     add_clip_shape(verb)
     verb.add_argument("--json", action="store_true", help="one JSON object per reducer")
@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.backbones.checkpoints import configuration
     from vidprune.macs import costs
+    from vidprune.pruned import RECORDED
+    from vidprune.reducers.spec import NONE
     from vidprune.terminal import costs_table
 
     config = configuration(
@@ -44,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         size=arguments.size,
     )
-    found = {reducer: costs(config, reducer) for reducer in arguments.reducers}
+    reducers = arguments.reducers or [str(getattr(config, RECORDED, NONE))]
+    found = {reducer: costs(config, reducer) for reducer in reducers}
     if arguments.json:
         for reducer, cost in found.items():
             print(json.dumps({"model": arguments.model, "reducer": reducer, **asdict(cost)}))

@@ -3,8 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from vidprune.cli.classifiers import assembly_of, checkpoint_name, tell_random_weights
+from vidprune.cli.classifiers import (
+    assembly_of,
+    check_no_export,
+    checkpoint_name,
+    tell_random_weights,
+)
 from vidprune.cli.console import name_unreadable, open_console
+from vidprune.cli.ending import ended_in_order
 from vidprune.cli.options import add_source, add_views, named_path
 
 if TYPE_CHECKING:
@@ -51,7 +57,10 @@ def add(verbs: Any) -> argparse.ArgumentParser:
     )
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     group.add_argument(
-        "--quantize", choices=("int8",), help="of onnx: linear layers of blocks in 8 bits"
+        "--quantize",
+        choices=("int8",),
+        help="of onnx alone, and not torchao's as elsewhere: weights of blocks' linear layers are "
+        "kept in 8 bits, which makes the file smaller, not faster",
     )
     group.add_argument(
         "--batch-size", type=int, metavar="N", help="clips at once, always so many (any number)"
@@ -93,7 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     videos = expand_inputs(arguments.videos) if arguments.videos else ()
     model, protocol = _model(arguments)
-    with open_console(stderr=True).status("tracing, writing and comparing"):
+    working = open_console(stderr=True).status("tracing, writing and comparing")
+    with ended_in_order(), working:
         record = export(
             model.to(named_device(arguments.device)),
             arguments.output,
@@ -116,8 +126,10 @@ def _model(arguments: argparse.Namespace) -> "tuple[PreTrainedModel, Protocol]":
     """The model in float32, which what is exported is compared with."""
     from dataclasses import replace
 
+    check_no_export(arguments)
     assembly = assembly_of(arguments, head=False if arguments.encoder else None)
-    assembly = replace(assembly, dtype="fp32", batch_size=1)
+    # The verb's own dtype, batch and 8 bits are those of what is written.
+    assembly = replace(assembly, dtype="fp32", batch_size=1, quantize=None)
     (model,), protocol = assembly.models([arguments.reducer])
     tell_random_weights(arguments)
     return model, protocol

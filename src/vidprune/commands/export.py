@@ -19,14 +19,19 @@ from vidprune.demo.clips import CLASSES, render
 from vidprune.environment import environment
 from vidprune.exporting.archives import write_archive, write_compiled
 from vidprune.exporting.checking import compare
-from vidprune.exporting.onnx import OPSET, OPSETS, check_onnx, weights_path, write_onnx
+from vidprune.exporting.onnx import OPSET, OPSETS, check_onnx, write_onnx
 from vidprune.exporting.program import Program, trace
 from vidprune.exporting.record import (
+    ENDINGS,
     FORMATS,
     Check,
     ExportRecord,
     Format,
+    Stamp,
+    is_ours,
     record_path,
+    stamp,
+    weights_path,
 )
 from vidprune.exporting.running import load_exported
 from vidprune.exporting.tensorrt import obstacles
@@ -38,16 +43,19 @@ from vidprune.video import Protocol, UnreadableVideo, cut_views, normalise, read
 from vidprune.video.decode import Frames
 from vidprune.video.resize import resize_short_side
 
-ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "aoti": ".pt2"}
 # Clips that are drawn where no videos are given.
 _DRAWN, _SEED = 4, 820_000_000
+_UNWRITTEN = Stamp(sha256="", size_bytes=0)
 _UNCHECKED = Check(
     videos=(),
     same_kept=0,
     near_ties=0,
+    unjudged=0,
     largest_difference=0.0,
     same_class=None,
     kl_nats=None,
+    same_kept_together=None,
+    difference_together=None,
 )
 
 
@@ -55,7 +63,7 @@ _UNCHECKED = Check(
 class Exporting:
     """How a model is exported: as which of `FORMATS`, in which precision (a torch dtype), for
     `batch` clips at once (None: any number); `opset` of ONNX, and there `quantize`: "int8" for
-    linear layers whose weights, and what they are multiplied with, are rounded to 8 bits.
+    linear layers whose weights are rounded to 8 bits, and computed with in float32.
 
     Raises ValueError for what cannot be.
     """
@@ -116,6 +124,9 @@ def export(
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         made = Path(folder) / output.name
         _write(program, made, how)
+        weights = weights_path(made)
+        beside = stamp(weights) if weights.is_file() else None
+        record = replace(record, model_file=stamp(made), weights_file=beside)
         _keep(record, made)
         check = compare(model, load_exported(made, device=model.device), clips)
         found = obstacles(made) if how.format == "onnx" else None
@@ -132,10 +143,31 @@ def _check_output(output: Path, how: Exporting) -> None:
         raise ValueError(
             f"output={str(output)!r} must end in {ending}, as {how.format} has it; name it so"
         )
-    if output.is_dir():
-        raise ValueError(f"output={str(output)!r} is a folder; name a file")
+    for file in (output, record_path(output), weights_path(output)):
+        if file.is_dir():
+            raise ValueError(
+                f"output={str(output)!r} writes {file.name}, which is a folder; name another file"
+            )
+    for parent in output.absolute().parents:
+        if parent.exists() and not parent.is_dir():
+            raise ValueError(f"output={str(output)!r} lies in {parent}, which is no folder")
+    _check_replaced(output)
     if how.format == "onnx":
         check_onnx()
+
+
+def _check_replaced(output: Path) -> None:
+    """Refuse to replace a record or weights that no export wrote."""
+    record, weights = record_path(output), weights_path(output)
+    ours = record.is_file() and is_ours(record)
+    strange = record if record.is_file() and not ours else None
+    if weights.exists() and not ours:
+        strange = weights
+    if strange is not None:
+        raise ValueError(
+            f"output={str(output)!r} would replace {strange}, which vidprune export has not "
+            "written; move it, or name another file"
+        )
 
 
 def _clips(
@@ -186,6 +218,8 @@ def _record(
     names = enumerate(class_names_of(model)) if has_head(model) else ()
     return ExportRecord(
         format=how.format,
+        model_file=_UNWRITTEN,
+        weights_file=None,
         checkpoint=checkpoint,
         model=model_digest(model),
         reducer=describe(getattr(model, "reducer", None)),

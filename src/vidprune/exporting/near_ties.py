@@ -1,4 +1,4 @@
-"""Whether a selection is STA's, where rounding may have its say.
+"""Whether a selection is STA's, or bipartite matching's, where rounding may have its say.
 
 Note [near ties]: two tokens whose float64 scores differ by at most `tolerance` of the score's
 scale may stand in either order, and either may be the last to stay; every other pair is bound.
@@ -10,6 +10,8 @@ than rounding. So nothing is forgiven downstream: each group is scored in float6
 judged selection kept in the groups before*, and judged on those scores. Likewise from stage to
 stage: each stage is judged on the tokens and keys that entered it, in the order they entered.
 """
+
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -78,4 +80,41 @@ def _misranked(stay: list[int], scores: list[float], slack: float) -> str | None
     gone = np.delete(values, stay)
     if gone.size and not (gap := ranked.max() - gone.min()) <= slack:
         return f"a token stays that scores {gap:.3g} above one that went"
+    return None
+
+
+def merging_departure(
+    kept: Tensor, similar: Tensor, *, ranked: bool, tolerance: float = TOLERANCE
+) -> str | None:
+    """Where a choice `kept` (B, K) of bipartite matching among tokens that are compared by
+    `similar` (B, N, d) departs from its rule, within `tolerance` of a cosine; None where it does
+    not. `ranked`: sources stay from the most to the least alike, else in rising position."""
+    for clip, positions in enumerate(kept.tolist()):
+        count = similar.shape[1]
+        destinations = list(range(1, count, 2))
+        split = len(positions) - len(destinations)
+        stay, others = positions[:split], positions[split:]
+        if others != destinations or any(each % 2 for each in stay):
+            return f"clip {clip}: the tokens that others join do not all stay, behind the others"
+        if len(set(stay)) != len(stay) or not (ranked or stay == sorted(stay)):
+            return f"clip {clip}: sources stand twice, or in another order"
+        rows = similar[clip].double()
+        unit = rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-300)
+        best = (unit[0::2] @ unit[1::2].mT).amax(-1).numpy()
+        if wrong := _mismatched([each // 2 for each in stay], best, ranked, tolerance):
+            return f"clip {clip}: {wrong}"
+    return None
+
+
+def _mismatched(
+    stay: list[int], best: np.ndarray[Any, Any], ranked: bool, slack: float
+) -> str | None:
+    """No source that stays is more alike than one that went; along `stay` likeness falls."""
+    if not stay:
+        return None
+    values, gone = best[stay], np.delete(best, stay)
+    if gone.size and not (gap := values.max() - gone.min()) <= slack:
+        return f"a token stays that is {gap:.3g} more like another than one that went"
+    if ranked and not (behind := (values - np.minimum.accumulate(values)).max()) <= slack:
+        return f"order kept is off by {behind:.3g} > {slack:.3g}"
     return None

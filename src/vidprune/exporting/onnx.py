@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from vidprune.exporting.eight_bits import round_weights
 from vidprune.exporting.program import Program
 
 # The lowest that has LayerNormalization and what the selection needs; runtimes know it well.
@@ -21,53 +23,33 @@ def write_onnx(
     program: Program, path: Path, *, opset: int = OPSET, quantize: str | None = None
 ) -> None:
     """Write it, with weights in the file or, where they are too large for one, in a file beside it
-    with `.data` behind its name; `quantize` (int8): its products with weights in 8 bits.
+    with `.data` behind its name; `quantize` (int8): weights of its linear layers in 8 bits.
 
     Raises RuntimeError without the packages for it, ValueError for an operation that ONNX has no
     word for.
     """
     check_onnx()
     _quieten()
+    _free_views(program.exported)
     try:
-        written = torch.onnx.export(
-            program.exported,
-            dynamo=True,
-            opset_version=opset,
-            input_names=list(program.inputs),
-            output_names=list(program.outputs),
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
-            verbose=False,
-        )
+        with sdpa_kernel(SDPBackend.MATH):
+            written = torch.onnx.export(
+                program.exported,
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(program.inputs),
+                output_names=list(program.outputs),
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"ONNX cannot express this model: {_reason(error)}") from error
     assert written is not None, "it is given by torch's newer exporter"
-    weights = program.exported.state_dict.values()
-    size = sum(each.numel() * each.element_size() for each in weights)
-    written.save(path, external_data=size > _LARGEST)
     if quantize:
-        _quantize(path, external_data=size > _LARGEST)
-
-
-def weights_path(path: Path) -> Path:
-    """Where weights are that are too large for the graph's own file."""
-    return path.with_name(f"{path.name}.data")
-
-
-def _quantize(path: Path, *, external_data: bool) -> None:
-    """Round the weights of linear layers in blocks to 8 bits, and at every run what comes to them.
-
-    Embedding and head keep theirs, which are few and matter most.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        path,
-        path,
-        op_types_to_quantize=["MatMul"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=external_data,
-    )
+        round_weights(written.model.graph)
+    graph: Any = written.model.graph
+    size = sum(each.const_value.nbytes for each in graph.initializers.values())
+    written.save(path, external_data=size > _LARGEST)
 
 
 def check_onnx() -> None:
@@ -80,6 +62,15 @@ def check_onnx() -> None:
         raise RuntimeError(
             f"ONNX needs the package {error.name}; pip install 'vidprune[onnx]'"
         ) from error
+
+
+def _free_views(exported: torch.export.ExportedProgram) -> None:
+    """Let views be copies where they must: fused attention is taken apart for ONNX, after which its
+    answer lies otherwise in memory than the view behind it was traced with."""
+    for node in exported.graph.nodes:
+        if node.target == torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    exported.graph_module.recompile()
 
 
 def _stable_sort() -> Any:

@@ -1,8 +1,6 @@
 """An exported model that is run, where a model of transformers would be."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,14 @@ from torch import Tensor, nn
 
 from vidprune.backbones.hub import config_from
 from vidprune.exporting.program import KEYS, LOGITS
-from vidprune.exporting.record import ExportRecord, read_record
+from vidprune.exporting.record import (
+    DTYPES,
+    ExportRecord,
+    check_files,
+    located,
+    read_record,
+    record_path,
+)
 from vidprune.model import Trace
 from vidprune.pruned import PrunedFeatures, PrunedOutput
 from vidprune.reducers.base import Reducer
@@ -20,32 +25,29 @@ from vidprune.reducers.spec import parse
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 
 class Exported(nn.Module):
     """A file of `vidprune export`, to be called as the model that it was made from.
 
     `config`, `reducer`, `dtype` and `device` are as a model's; `answer` names what of its output is
-    the answer, `digest` is of the file, and `record` says all else that is known.
+    the answer, `digest` names the file and how it is used, and `record` says all else.
     """
 
     def __init__(self, path: Path, record: ExportRecord, run: Run, device: torch.device) -> None:
         super().__init__()
         self.path, self.record, self.device = path, record, device
-        self.config = config_from(record.config, str(path))
+        self.config = _configuration(path, record)
         self.reducer: Reducer | None = parse(record.reducer)
         self.dtype = _DTYPES[record.dtype]
         self.answer = record.outputs[0]
-        # Of a configuration that a checkpoint came with, the views may be others.
-        self.config.view_protocol = record.protocol
         self._run = run
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """A short name for exactly this file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        """A short name for exactly this model; see `ExportRecord.digest`."""
+        return self.record.digest
 
     def forward(
         self,
@@ -56,10 +58,10 @@ class Exported(nn.Module):
     ) -> PrunedOutput | PrunedFeatures:
         """Classify or embed clips (B, T, 3, H, W), normalised; arguments as of the model.
 
-        Raises ValueError for another shape than it was exported for, and where a reducer draws and
-        `clip_keys` (B,) int64 are not given.
+        Raises ValueError for another shape or dtype than it was exported for, and where a reducer
+        draws and `clip_keys` (B,) int64 are not given.
         """
-        _check_shape(self.record, pixel_values)
+        _check_given(self.record, pixel_values)
         if KEYS in self.record.inputs and clip_keys is None:
             raise ValueError(
                 f"{self.path.name} draws at random for every clip; give clip_keys, a whole number "
@@ -75,14 +77,24 @@ class Exported(nn.Module):
         return PrunedFeatures(pooler_output=answer, trace=trace)
 
     def to(self, *args: Any, **kwargs: Any) -> "Exported":
-        """Itself, on the device that it is on. Raises ValueError for another one."""
-        device, *_ = torch._C._nn._parse_to(*args, **kwargs)
+        """Itself, as it is and where it is. Raises ValueError for another device or dtype."""
+        device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
         if device is not None and device != self.device:
             raise ValueError(
                 f"{self.path.name} is on {self.device} and cannot be moved; name the device when "
                 "it is loaded"
             )
+        if dtype is not None and dtype != self.dtype:
+            raise ValueError(
+                f"{self.path.name} computes in {_named(self.dtype)} and cannot be made "
+                f"{_named(dtype)}; export it so"
+            )
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Exported":
+        # What `.half()`, `.cuda()` and their like come to.
+        there = fn(torch.empty(0, dtype=self.dtype, device=self.device))
+        return self.to(there.device, there.dtype)
 
 
 def load_exported(path: str | Path, *, device: torch.device | None = None) -> Exported:
@@ -92,19 +104,49 @@ def load_exported(path: str | Path, *, device: torch.device | None = None) -> Ex
     the CPU. A compiled package runs on the kind of device that it was compiled for.
 
     Archives of torch hold code and pickled objects, and compiled packages machine code: load those
-    of people you trust. ONNX files hold neither.
+    of people you trust. ONNX files hold neither, and nothing else is loaded by their name.
 
     Raises FileNotFoundError, ValueError and RuntimeError where the file, its record or what runs it
     is missing or does not fit.
     """
-    path = Path(path)
+    path = located(path)
     record = read_record(path)
+    check_files(path, record)
     load = {"onnx": _onnx, "torch": _archive, "aoti": _compiled}[record.format]
     run, on = load(path, record, device)
     return Exported(path, record, run, on)
 
 
-def _check_shape(record: ExportRecord, pixel_values: Tensor) -> None:
+def _configuration(path: Path, record: ExportRecord) -> Any:
+    """The model's, with what the record says in its own fields."""
+    try:
+        config = config_from(record.config, str(path))
+    except Exception as error:
+        raise ValueError(
+            f"{record_path(path)} holds no configuration of a model: {error}; export it again"
+        ) from error
+    config.view_protocol = record.protocol
+    config.image_mean, config.image_std = list(record.image_mean), list(record.image_std)
+    if record.classes:
+        named = enumerate(record.classes)
+        config.id2label = {
+            number: f"LABEL_{number}" if name == str(number) else name for number, name in named
+        }
+        config.label2id = {name: number for number, name in config.id2label.items()}
+    return config
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_given(record: ExportRecord, pixel_values: Tensor) -> None:
+    if not isinstance(pixel_values, Tensor) or _named(pixel_values.dtype) != record.dtype:
+        given = getattr(pixel_values, "dtype", type(pixel_values).__name__)
+        raise ValueError(
+            f"pixel_values is of {str(given).removeprefix('torch.')}, and the exported model takes "
+            f"a tensor of {record.dtype}; convert it"
+        )
     batch, *shape = pixel_values.shape
     if tuple(shape) != record.clip_shape or record.batch not in (None, batch):
         wanted = ("any" if record.batch is None else record.batch, *record.clip_shape)

@@ -11,12 +11,12 @@ from vidprune.exporting.onnx import OPERATOR_SETS
 # Of the operators that exported models are made of, those that it takes.
 _TAKEN = """
     Abs Add And ArgMax ArgMin Attention Cast Ceil Clip Concat Constant ConstantOfShape Conv Cos
-    CumSum Div Einsum Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm
-    Greater GreaterOrEqual Identity IsInf IsNaN LayerNormalization Less LessOrEqual Log MatMul Max
-    Min Mod Mul Neg Not OneHot Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
-    ReduceMin ReduceProd ReduceSum Relu Reshape ScatterElements ScatterND Shape Sigmoid Sign Sin
-    Size Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where
-    Xor
+    CumSum DequantizeLinear Div Einsum Equal Erf Exp Expand Flatten Floor Gather GatherElements
+    GatherND Gelu Gemm Greater GreaterOrEqual Identity IsInf IsNaN LayerNormalization Less
+    LessOrEqual Log MatMul Max Min Mod Mul Neg Not OneHot Or Pad Pow Range Reciprocal ReduceL1
+    ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape ScatterElements
+    ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Tile
+    TopK Transpose Trilu Unsqueeze Where Xor
 """
 TAKEN = frozenset(_TAKEN.split())
 _LATEST_OPSET = 24

@@ -29,6 +29,8 @@ def _facts(record: ExportRecord) -> dict[str, str]:
     kept = f"{check.same_kept} of {len(check.videos)} clips"
     if check.near_ties:
         kept += f"; {check.near_ties} within rounding"
+    if check.unjudged:
+        kept += f"; {check.unjudged} others, whose answers agree"
     facts = {
         "model": f"{record.checkpoint}, {record.reducer}",
         "format": f"{record.format}{opset}, {record.quantized or record.dtype}",
@@ -39,6 +41,11 @@ def _facts(record: ExportRecord) -> dict[str, str]:
         "same tokens stay": kept,
         "largest difference": f"{check.largest_difference:.1e} of the largest value",
     }
+    if check.difference_together is not None:
+        facts["beside other clips"] = (
+            f"same tokens stay of {check.same_kept_together}, answers within "
+            f"{check.difference_together:.1e}"
+        )
     if record.reducer == "none":
         del facts["same tokens stay"]
     if check.same_class is not None:
@@ -47,5 +54,7 @@ def _facts(record: ExportRecord) -> dict[str, str]:
         )
     if record.obstacles is not None:
         refused = ", ".join(record.obstacles)
-        facts["TensorRT's parser"] = f"would refuse {refused}" if refused else "takes all of it"
+        facts["TensorRT's parser"] = (
+            f"would refuse {refused}" if refused else "nothing known against it"
+        )
     return facts
