@@ -32,6 +32,7 @@ from vidprune.video import expand_inputs
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "runs" / "deployed"
+# Of real clips those of Kinetics-400.
 CLIPS = ROOT.parent / "shared" / "clips"
 MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
 REDUCERS = ("none", "sta:r=64")
@@ -44,7 +45,7 @@ def exported(name: str, reducer: str, form: str) -> Path:
     path = FOLDER / f"{name}-{reducer.replace(':', '-')}-{form}{ENDINGS[form]}"
     if not path.exists():
         model = vidprune.prune(vidprune.load(name), reducer)
-        videos = expand_inputs([str(CLIPS)]) if CLIPS.is_dir() else ()
+        videos = expand_inputs([str(CLIPS / "k400_*")]) if CLIPS.is_dir() else ()
         export(
             model,
             path,

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import corpus_tables
 import curve_tables
+import deployment_tables
 import training_tables
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions, reproduced
 from records import RESULTS, ROOT, benchmark_record
@@ -88,6 +89,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),
     "reproduced": partial(reproduced, "table2"),
     **curve_tables.TABLES,
+    **deployment_tables.TABLES,
     **training_tables.TABLES,
     **{
         f"matched-{size}-{dtype}-{batch}": partial(matched, size, dtype, batch)
