@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -28,7 +28,8 @@ from vidprune.demo.clips import write_clips
 from vidprune.exporting import onnx as onnx_module
 from vidprune.exporting.checking import ExportError, compare
 from vidprune.exporting.eight_bits import rounded
-from vidprune.exporting.near_ties import merging_departure
+from vidprune.exporting.following import CannotStay, followed
+from vidprune.exporting.near_ties import merging_departure, run_length_departure
 from vidprune.exporting.program import Answering, trace
 from vidprune.exporting.record import FORMATS, ExportRecord, is_exported, record_path, stamp
 from vidprune.exporting.running import Exported, load_exported
@@ -298,8 +299,55 @@ def test_merging_may_differ_by_rounding_alone() -> None:
         assert sentence in wrong
 
 
+def test_run_length_may_differ_by_rounding_alone() -> None:
+    changes = torch.tensor([[0.5, 0.5, 0.5 + 1e-7, 3.0]])
+    for kept in ([0, 1, 3, 4, 5], [0, 1, 2, 3, 5], [0, 1, 2, 4, 5]):
+        assert run_length_departure(torch.tensor([kept]), changes, first=2) is None
+    for kept, sentence in (
+        ([0, 1, 2, 3, 4], "changes 2.5 less than one that went"),
+        ([0, 2, 3, 4, 5], "do not all stay"),
+        ([0, 1, 5, 4, 3], "in another order"),
+    ):
+        wrong = run_length_departure(torch.tensor([kept]), changes, first=2)
+        assert wrong is not None
+        assert sentence in wrong
+
+
+MERGING = [
+    "tome:r=4",
+    "tome:r=4,mode=drop",
+    "vid-tldr:r=4",
+    "sta:r=4,fold=true",
+    "sta:r=4,first_group=random",
+    "run-length:r=3,fold=true",
+]
+
+
+@pytest.mark.parametrize("spec", MERGING)
+def test_what_a_file_keeps_is_followed_through_the_model(spec: str) -> None:
+    """Also where the model would keep others, and in another order: whom they are folded into
+    follows from who stays."""
+    model, pixels, keys = pruned(spec), clips(pruned(spec), 1), torch.tensor([7])
+    with torch.inference_mode():
+        wanted, *origins = Answering(model).eval()(pixels, keys)
+    kind = type(model.reducer)
+
+    class Turned(kind):  # type: ignore[misc, valid-type]
+        def __call__(self, *given: Any) -> Any:
+            found = super().__call__(*given)
+            return replace(found, keep=found.keep.flip(1))
+
+    told = {each.name: getattr(model.reducer, each.name) for each in fields(model.reducer)}
+    for reducer in (model.reducer, Turned(**told)):
+        answer, seen = followed(prune(model, reducer), pixels, keys, origins)
+        torch.testing.assert_close(answer, wanted)
+        assert len(seen) == len(origins)
+    with pytest.raises(CannotStay, match="stage 1: 3 stay, not"):
+        followed(model, pixels, keys, [each[:, :3] for each in origins])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", ["tome:r=8", "vid-tldr:r=8"])
+@pytest.mark.parametrize("spec", ["tome:r=8", "vid-tldr:r=8", "run-length:r=8"])
 def test_methods_that_merge_are_exported_of_flat_ground(spec: str, tmp_path: Path) -> None:
     """Whose tokens tie by the hundred: the drawn clips of the demo's model."""
     check = exported(prune(vidprune.load("demo"), spec), tmp_path / "m.onnx").check

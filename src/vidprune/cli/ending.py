@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,7 +14,11 @@ TERMINATED = 128 + signal.SIGTERM
 
 @contextmanager
 def ended_in_order() -> Iterator[None]:
-    """In which SIGTERM is an exit, so that what is written by halves is removed."""
+    """In which SIGTERM is an exit, so that what is written by halves is removed; but in the thread
+    alone that signals come to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, _exit)
     try:
         yield

@@ -10,12 +10,13 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import has_head
 from vidprune.exporting.following import CannotStay, Choice, Followed, followed
-from vidprune.exporting.near_ties import departure, merging_departure
+from vidprune.exporting.near_ties import departure, merging_departure, run_length_departure
 from vidprune.exporting.program import Answering
 from vidprune.exporting.record import Check
 from vidprune.exporting.running import Exported
 from vidprune.inference import clip_key
 from vidprune.metrics import divergence, same_class
+from vidprune.reducers.run_length import RunLength
 from vidprune.reducers.sta import STA
 from vidprune.reducers.tome import ToMe
 
@@ -112,7 +113,7 @@ class _Asked:
         if same or not judged:
             return _Pair(self.said.answer, found, same, None, judged=False, ruled=False)
         reducer: Any = getattr(self.model, "reducer", None)
-        wrong: str | None = f"{type(reducer).__name__} chooses by no sums that are rounded"
+        wrong: str | None = f"of {type(reducer).__name__} no choice but the model's own is known"
         wanted, ruled = self.said.answer, _has_rule(self.model)
         if isinstance(reducer, Followed):
             try:
@@ -187,6 +188,12 @@ def _departs(reducer: Followed, seen: Sequence[Choice]) -> str | None:
                 drop=choice.stage.drop,
                 backward=reducer._backward(choice.stage),
                 score=reducer.score,
+            )
+        elif isinstance(reducer, RunLength):
+            wrong = run_length_departure(
+                choice.kept,
+                choice.similar,
+                first=choice.tokens.shape[1] - choice.similar.shape[1],
             )
         else:
             ranked = isinstance(reducer, ToMe)

@@ -3,8 +3,8 @@
 # Note [weights alone]
 ONNX Runtime could also round what layers are given, but with one scale for a whole batch: a clip's
 answer would depend on its neighbours. So the weights alone are rounded, once, with a scale for each
-of a layer's outputs, and everything is computed in float32. The file is a quarter as large; nothing
-is faster for it.
+of a layer's outputs, and everything is computed in float32. A large model's file is a quarter as
+large; nothing is faster for it.
 """
 
 from typing import Any

@@ -13,13 +13,14 @@ from vidprune.layout import Layout, TokenGrid
 from vidprune.pruned import prune
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals
 from vidprune.reducers.dropping import best_matches
+from vidprune.reducers.run_length import RunLength, changes, heads_of_runs
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.sta import STA
 from vidprune.reducers.tome import ToMe
 from vidprune.reducers.vid_tldr import VidTLDR
 
 # Those that choose by sums, which other kernels round otherwise; the others draw or count.
-Followed = STA | ToMe | VidTLDR
+Followed = STA | ToMe | VidTLDR | RunLength
 
 
 class CannotStay(ValueError):
@@ -28,8 +29,8 @@ class CannotStay(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What a stage saw, and what is to stay: tokens (1, N, C), what they are compared by (1, N, d),
-    positions among them (1, K)."""
+    """What a stage saw, and what is to stay: tokens (1, N, C), what they are compared by (1, N, d)
+    or how much those after the first frame change (1, N - frame), positions among them (1, K)."""
 
     stage: Stage
     tokens: Tensor
@@ -79,17 +80,22 @@ class _Following:
         if not found.any(-1).all():
             raise CannotStay(f"stage {number + 1} keeps what had gone")
         kept = found.int().argmax(-1)
-        similar = _similar(self.own, tokens, signals)
+        similar = _similar(self.own, tokens, signals, layout)
         self.seen.append(Choice(stage, tokens.cpu(), similar.cpu(), kept.cpu()))
         usual = self.own(tokens, signals, layout, stage)
         if torch.equal(usual.keep, kept):
             return usual
-        owner = None if usual.owner is None else _owner(self.own, similar, signals, kept)
+        owner: Tensor | None = None
+        if usual.owner is not None:
+            owner = _owner(self.own, similar, signals, layout, kept)
         return Reduction(keep=kept, owner=owner, weight=usual.weight)
 
 
-def _similar(reducer: Reducer, tokens: Tensor, signals: Signals) -> Tensor:
+def _similar(reducer: Reducer, tokens: Tensor, signals: Signals, layout: Layout) -> Tensor:
     """What it compares tokens by."""
+    if isinstance(reducer, RunLength):
+        assert signals.pixels is not None, "the model computes what needs names"
+        return changes(signals.pixels.double(), layout.grid.tokens_per_frame)
     if isinstance(reducer, STA):
         return reducer._similar(tokens, signals)
     compared = signals.keys if isinstance(reducer, ToMe) else tokens
@@ -97,11 +103,16 @@ def _similar(reducer: Reducer, tokens: Tensor, signals: Signals) -> Tensor:
     return compared
 
 
-def _owner(reducer: Reducer, similar: Tensor, signals: Signals, kept: Tensor) -> Tensor:
+def _owner(
+    reducer: Reducer, similar: Tensor, signals: Signals, layout: Layout, kept: Tensor
+) -> Tensor:
     """Whom those that go are folded into, (1, N) positions in `kept`, where these stay."""
     if isinstance(reducer, STA):
         assert signals.keys is not None, "what folds needs keys"
         return best_matches(signals.keys, kept)
+    if isinstance(reducer, RunLength):
+        whole = torch.ones_like(layout.origin, dtype=torch.bool)
+        return heads_of_runs(whole.scatter(1, kept, False), kept, layout.grid.tokens_per_frame)
     entering = similar.shape[1]
     places = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
     standing = torch.full((kept.shape[0], entering), -1, device=kept.device).scatter(

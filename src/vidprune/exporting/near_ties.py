@@ -1,4 +1,4 @@
-"""Whether a selection is STA's, or bipartite matching's, where rounding may have its say.
+"""Whether a selection is STA's, matching's or run-length's, where rounding may have its say.
 
 Note [near ties]: two tokens whose float64 scores differ by at most `tolerance` of the score's
 scale may stand in either order, and either may be the last to stay; every other pair is bound.
@@ -117,4 +117,23 @@ def _mismatched(
         return f"a token stays that is {gap:.3g} more like another than one that went"
     if ranked and not (behind := (values - np.minimum.accumulate(values)).max()) <= slack:
         return f"order kept is off by {behind:.3g} > {slack:.3g}"
+    return None
+
+
+def run_length_departure(
+    kept: Tensor, changes: Tensor, *, first: int, tolerance: float = TOLERANCE
+) -> str | None:
+    """Where a choice `kept` (B, K) departs from that of a budget of run-length; None where it does
+    not. Of the tokens after the `first`, which all stay, those of least `changes` (B, N - first)
+    go, within `tolerance` of the largest; positions rise."""
+    for clip, positions in enumerate(kept.tolist()):
+        if positions != sorted(set(positions)) or positions[:first] != list(range(first)):
+            return f"clip {clip}: the first do not all stay, or tokens stand in another order"
+        values = changes[clip].double().numpy()
+        stay = [position - first for position in positions[first:]]
+        gone = np.delete(values, stay)
+        if stay and gone.size:
+            gap, slack = gone.max() - values[stay].min(), tolerance * values.max()
+            if not gap <= slack:
+                return f"clip {clip}: a token stays that changes {gap:.3g} less than one that went"
     return None
