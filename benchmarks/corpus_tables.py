@@ -4,7 +4,7 @@ from records import benchmark_record, report_record
 
 from vidprune.report import hardware
 
-_TARGETS = ("lists", "checkpoints", "videos")
+_TARGETS = ("lists", "checkpoints", "videos", "corpora")
 
 
 def fuzz() -> str:
