@@ -141,15 +141,15 @@ def test_unreadable_videos_of_validation_are_named_once(
 def test_a_path_that_no_file_can_have_is_an_unreadable_video(
     listed: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = tmp_path / "train.csv"
-    data.write_text(f"a\0b.mp4 1\n{listed.parent}/00.mp4 {CLASSES - 1}\n")
+    data, names = tmp_path / "train.csv", [f"{letter * 300}.mp4" for letter in "ab"]
+    data.write_text(f"{names[0]} 1\n{listed.parent}/00.mp4 {CLASSES - 1}\n")
     validation = ("--validation", str(data.with_name("test.csv")))
-    data.with_name("test.csv").write_text(f"c\0d.mp4 1\n{listed.parent}/01.mp4 0\n")
+    data.with_name("test.csv").write_text(f"{names[1]} 1\n{listed.parent}/01.mp4 0\n")
     assert train(data, small, tmp_path / "run", *validation) == 1
     said = capsys.readouterr().err
     assert said.count("unreadable: ") == 2
     found = json.loads((tmp_path / "run" / "train.json").read_text())
-    assert [each["path"] for each in found["unreadable"]] == ["a\0b.mp4"]
+    assert [each["path"] for each in found["unreadable"]] == names[:1]
 
 
 def test_a_class_folder_without_videos_is_refused_unless_classes_are_named(
