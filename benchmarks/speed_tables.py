@@ -4,7 +4,7 @@ import re
 from itertools import product
 from typing import Any
 
-from records import benchmark_record, report_record
+from records import benchmark_record
 
 from vidprune.backbones.architectures import architecture
 from vidprune.benchmarking.account import KINDS
@@ -309,34 +309,6 @@ def levers() -> str:
         cells = f"{dense:.0f} | {shares[0]} | {pruned:.0f} | {shares[1]} | {dense / pruned:.2f}"
         lines.append(f"| {title} | {cells} |")
     return "\n".join([*lines, "", _of_one_machine(records), ""])
-
-
-def quantized() -> str:
-    """How near layers in 8 bits leave a model to float32, dense and pruned."""
-    record = report_record("quantized/agreement")
-    lines = [
-        "| the demo's model in | reducer | same class as float32 | KL to float32 |",
-        "|---|---|--:|--:|",
-    ]
-    for row in record["rows"]:
-        if row["reducer"] == row["against"]:
-            same, kl = row["agreement"], row["kl_nats"]
-            shares = f"{same['value']:.1f} % ({same['low']:.1f} to {same['high']:.1f})"
-            moved, low, high = (round(1e6 * kl[name]) for name in ("value", "low", "high"))
-            cells = f"`{row['reducer']}` | {shares} | {moved} ({low} to {high})"
-            lines.append(f"| {row['way']} | {cells} |")
-    (pruned,) = (
-        row["kl_nats"]["value"]
-        for row in record["rows"]
-        if (row["way"], row["reducer"], row["against"]) == ("float32", "sta:r=16", "none")
-    )
-    told, seen = record["environment"], f"{record['videos']} clips"
-    said = (
-        "Each against the same reducer in float32; KL in millionths of a nat, of which pruning by "
-        f"`sta:r=16` itself moves predictions by {1e6 * pruned:.0f}. {seen}; {told['cpu']}, torch "
-        f"{told['torch']}, batch 16, {record['date'][:10]}: `{record['command']}`."
-    )
-    return "\n".join([*lines, "", said, ""])
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.

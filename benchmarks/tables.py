@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import corpus_tables
 import curve_tables
 import deployment_tables
+import quantized_tables
 import training_tables
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions, reproduced
 from records import RESULTS, ROOT, benchmark_record
@@ -36,7 +37,6 @@ from speed_tables import (
     on_gpu,
     on_gpu_base,
     over_bound,
-    quantized,
     sweep,
     videoswin_costs,
     videoswin_speed,
@@ -69,7 +69,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "sweep": sweep,
     "input": from_files,
     "levers": levers,
-    "quantized": quantized,
+    "quantized": quantized_tables.quantized,
+    "quantized-speed": quantized_tables.quantized_speed,
     "account": account,
     "over-bound": over_bound,
     "fuzz": corpus_tables.fuzz,
