@@ -49,9 +49,9 @@ def alternatives(record: str) -> str:
         if point.method.startswith(_DENSE):
             cells = (
                 f"{point.share:.1%}",
-                _cell(point.change_points, "+.1f"),
-                _cell(point.agreement, ".1f"),
-                _cell(point.kl_nats, ".3f"),
+                cell(point.change_points, "+.1f"),
+                cell(point.agreement, ".1f"),
+                cell(point.kl_nats, ".3f"),
             )
             model = point.method == "smaller model"
             lines.append(_line(point.method if model else point.setting, cells))
@@ -108,11 +108,11 @@ def choices(record: str, share: float) -> str:
             continue
         cells = (
             f"{point.share:.1%}",
-            _cell(point.change_points, "+.1f"),
-            _cell(point.over_random_points, "+.1f"),
-            _cell(point.against_points, "+.1f"),
-            _cell(point.kl_nats, ".3f"),
-            _cell(point.against_kl_nats, "+.3f"),
+            cell(point.change_points, "+.1f"),
+            cell(point.over_random_points, "+.1f"),
+            cell(point.against_points, "+.1f"),
+            cell(point.kl_nats, ".3f"),
+            cell(point.against_kl_nats, "+.3f"),
         )
         lines.append(_line(f"`{point.method}`", cells))
     return "\n".join([*lines, "", _said(found), ""])
@@ -127,9 +127,9 @@ def views() -> str:
     records = {segments: curve_record(f"views-{segments}") for segments in SEGMENTS}
     for segments, found in records.items():
         dense, random, sta = found.points
-        cells = [f"{dense.gmacs_per_video:.1f}", _cell(dense.top1, ".1f")]
-        cells += [_cell(point.change_points, "+.1f") for point in (random, sta)]
-        lines.append(_line(str(segments), [*cells, _cell(sta.over_random_points, "+.1f")]))
+        cells = [f"{dense.gmacs_per_video:.1f}", cell(dense.top1, ".1f")]
+        cells += [cell(point.change_points, "+.1f") for point in (random, sta)]
+        lines.append(_line(str(segments), [*cells, cell(sta.over_random_points, "+.1f")]))
     return "\n".join([*lines, "", _said(records[SEGMENTS[-1]]), ""])
 
 
@@ -162,11 +162,11 @@ def _cells(
         nearest = min(owned, key=lambda p: abs(p.share - share), default=None)
         near = nearest is not None and abs(nearest.share - share) <= _NEAR
         best = near and min(columns, key=lambda column: abs(column - nearest.share)) == share
-        cells.append(_cell(measure(nearest), form) if best else "")
+        cells.append(cell(measure(nearest), form) if best else "")
     return cells
 
 
-def _cell(value: Interval | None, form: str) -> str:
+def cell(value: Interval | None, form: str) -> str:
     if value is None:
         return ""
     if value.low is None or value.high is None:

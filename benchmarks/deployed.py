@@ -14,6 +14,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -116,7 +117,7 @@ def main() -> None:
         "dtype": "float32",
         "batch": 1,
         "environment": environment(torch.device("cpu")),
-        "onnxruntime": __import__("onnxruntime").__version__,
+        "onnxruntime": version("onnxruntime"),
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -2,11 +2,11 @@
 
 import json
 
+from curve_tables import cell
 from records import RESULTS
 
-from vidprune.intervals import Interval
 from vidprune.report import hardware
-from vidprune.tuning.figures import Costs, Losses
+from vidprune.tuning.figures import Losses, Spent
 from vidprune.tuning.record import Tuning
 
 
@@ -47,24 +47,16 @@ def _tuning(name: str) -> Tuning:
     return Tuning.from_json((RESULTS / "tuned" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _cost(found: Costs) -> str:
+def _cost(found: Spent) -> str:
     return f"{found.gmacs:.2f} ({found.share:.0%})"
 
 
 def _losses(found: Losses) -> list[str]:
     return [
-        _bracketed(found.agreement, ".0f"),
-        _bracketed(found.kl_nats, ".3f"),
-        _bracketed(found.change_points, "+.1f"),
+        cell(found.agreement, ".0f"),
+        cell(found.kl_nats, ".3f"),
+        cell(found.change_points, "+.1f"),
     ]
-
-
-def _bracketed(found: Interval | None, form: str) -> str:
-    if found is None:
-        return ""
-    if found.low is None or found.high is None:
-        return f"{found.value:{form}}"
-    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def _line(cells: list[str]) -> str:

@@ -72,17 +72,20 @@ def mean_interval(
     return Interval(value=mean, low=low, high=high)
 
 
-def share_interval(hits: Tensor, sources: Tensor | None = None) -> Interval | None:
+def share_interval(
+    hits: Tensor, sources: Tensor | None = None, *, errors: float = _Z
+) -> Interval | None:
     """The share of videos that hit, `hits` (V,) bool, in per cent; None of no video.
 
-    `sources` (V,) as in `mean_interval`. See Note [counts are not resampled].
+    `sources` (V,) as in `mean_interval`; `errors`: how many standard errors the interval reaches to
+    either side, those of 95 % where nothing is said. See Note [counts are not resampled].
     """
     if not len(hits):
         return None
     videos, share = len(hits) / _widening(hits, sources), hits.double().mean().item()
-    shrunk = 1 + _Z**2 / videos
-    middle = (share + _Z**2 / (2 * videos)) / shrunk
-    reach = _Z * sqrt(share * (1 - share) / videos + (_Z / (2 * videos)) ** 2) / shrunk
+    shrunk = 1 + errors**2 / videos
+    middle = (share + errors**2 / (2 * videos)) / shrunk
+    reach = errors * sqrt(share * (1 - share) / videos + (errors / (2 * videos)) ** 2) / shrunk
     # Rounding must not part the bound from a share that is all or nothing.
     low, high = max(0.0, min(middle - reach, share)), min(1.0, max(middle + reach, share))
     return Interval(value=100 * share, low=100 * low, high=100 * high)

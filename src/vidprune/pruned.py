@@ -240,8 +240,7 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     without a head gives features (see `PrunedFeatures`), one with a head gives logits.
     Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
     `.train()` on either reach both, and so does a module that is put in the place of another, such
-    as a new head. `save_pretrained` saves the dense weights with the reducer's
-    text.
+    as a new head. `save_pretrained` saves the dense weights with the reducer's text.
 
     Raises TypeError for a model that no backbone adapter knows or that is spread over devices, and
     for what is no reducer; ValueError where the reducer does not fit the model.

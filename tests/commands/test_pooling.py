@@ -43,4 +43,4 @@ def test_random_from_the_same_stages_is_what_a_method_is_compared_with() -> None
 def test_one_draw_is_what_others_are_measured_by(method: str, is_it: bool) -> None:
     """Were it the luckiest of several, no method would stand a chance; the other draws are measured
     by it as well, which shows how much of a difference is luck."""
-    assert Setting(method=method).is_random is is_it
+    assert Setting(method=method).is_reference is is_it

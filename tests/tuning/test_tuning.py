@@ -15,12 +15,14 @@ from vidprune.cli import main
 from vidprune.commands.tune import RECIPE, Asked, Sighted, _parted, tune
 from vidprune.demo.clips import write_clips
 from vidprune.drawing.tuning import draw_tuning, pareto
+from vidprune.holding import held
 from vidprune.intervals import Interval
 from vidprune.macs import costs
 from vidprune.metrics import divergence
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.reducers.spec import describe, parse
-from vidprune.tuning.figures import Costs, Losses
+from vidprune.tuning.figures import Losses, Spent
+from vidprune.tuning.figures import losses as of_probabilities
 from vidprune.tuning.record import Tuning
 from vidprune.tuning.search import Budget, Search, Tried, best_of
 from vidprune.tuning.space import METHODS, PUBLISHED, suggest
@@ -91,17 +93,18 @@ def test_places_and_amounts_are_as_proposed() -> None:
 # What is reached.
 
 
-def losses(agreement: float, kl: float, change: float = 0.0, videos: int = 30) -> Losses:
+def losses(agreement: float, kl: float, change: float = 0.0) -> Losses:
     return Losses(
-        videos=videos,
+        videos=30,
         agreement=Interval(value=agreement, low=agreement - 10, high=100.0),
+        spared_agreement=agreement - 4,
         kl_nats=Interval(value=kl, low=kl / 2, high=2 * kl),
         change_points=Interval(value=change, low=change - 5, high=change + 5),
     )
 
 
 def tried(share: float, kl: float, agreement: float = 100.0, **more: Any) -> Tried:
-    spent = Costs(gmacs=2 * share, share=share, latency_ms=100 * share, speedup=1 / share)
+    spent = Spent(gmacs=2 * share, share=share, latency_ms=100 * share, speedup=1 / share)
     given = {"whole": True, "losses": losses(agreement, kl)} | more
     return Tried(reducer=f"sta:r={round(100 * share)}", costs=spent, **given)
 
@@ -133,12 +136,27 @@ def test_of_what_reaches_a_target_the_best_is_taken(
 
 
 def test_one_standard_error_is_left_between_a_loss_and_its_limit() -> None:
-    found = losses(95.0, 0.04, -1.0, videos=100)
-    agreement = found.of(Target(kind="agreement", value=90.0), cautious=True)
-    assert agreement == pytest.approx(92.3, abs=0.2)
+    found = losses(95.0, 0.04, -1.0)
+    assert found.of(Target(kind="agreement", value=90.0), cautious=True) == 91.0
     assert found.of(Target(kind="kl_nats", value=0.1), cautious=True) == pytest.approx(0.06)
     # Of top-1 some dozens of videos tell nothing so fine.
     assert found.of(Target(kind="drop_points", value=1.0), cautious=True) == 1.0
+
+
+def test_an_error_is_larger_where_clips_are_of_few_sources() -> None:
+    """Of 80 strangers 90 % within the textbook's standard error; of 16 sources, each of one mind,
+    within that of 16."""
+    same = torch.ones(80, dtype=torch.bool)
+    same[:8] = False
+    dense = torch.tensor([0.9, 0.1]).expand(80, -1).double()
+    other = torch.where(same[:, None], dense, dense.flip(-1))
+    alone, of_few = (
+        of_probabilities(dense, other, None, sources).spared_agreement
+        for sources in (None, torch.arange(80) // 5)
+    )
+    assert alone == pytest.approx(90 - 100 * (0.9 * 0.1 / 80) ** 0.5, abs=0.6)
+    assert of_few == pytest.approx(90 - 100 * (0.9 * 0.1 / 16) ** 0.5, abs=3.5)
+    assert of_few < alone - 3
 
 
 @pytest.mark.parametrize(
@@ -384,3 +402,26 @@ def test_what_no_setting_comes_near_is_said(
     words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "0.01", "--trials", "3"]
     assert main([*words, "--workers", "0", "--output", str(tmp_path)]) == 1
     assert "no setting comes near that cost" in " ".join(capsys.readouterr().out.split())
+
+
+def test_another_command_s_outcome_is_kept_beside(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "1.5", "--workers", "0"]
+    for trials in ("1", "1", "2"):
+        assert main([*words, "--trials", trials, "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert "the recipe.json that another command left there is recipe.1.json now" in said
+    kept, own = (json.loads((tmp_path / name).read_text()) for name in ("tune.1.json", "tune.json"))
+    assert (len(kept["tried"]), len(own["tried"])) == (1, 2)
+    assert (tmp_path / "tune.1.png").exists()
+    assert not (tmp_path / "tune.2.json").exists()
+
+
+def test_a_folder_is_for_one_search_at_a_time(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "1.5", "--trials", "1"]
+    with held(tmp_path):
+        assert main([*words, "--workers", "0", "--output", str(tmp_path)]) == 2
+    assert "another command is at work there" in capsys.readouterr().err

@@ -96,6 +96,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Its exit status."""
     from vidprune.commands.tune import RECIPE, tune
+    from vidprune.holding import held
     from vidprune.inference import named_device
     from vidprune.runs import make_folder
     from vidprune.terminal import tried_line, tuning_table
@@ -105,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     tell_random_weights(arguments)
     videos = _videos(arguments.data, model)
     make_folder(arguments.output)
-    with open_console(stderr=True).status("decoding") as status:
+    with held(arguments.output), open_console(stderr=True).status("decoding") as status:
         found = tune(
             model,
             protocol,
@@ -116,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             device=named_device(arguments.device) if arguments.device else None,
             workers=arguments.workers,
             command=arguments.command,
+            tell=lambda text: print(f"vidprune: {text}", file=sys.stderr),
             observe=lambda tried, best: status.update(tried_line(tried, best)),
         )
     _draw(found, arguments.output)

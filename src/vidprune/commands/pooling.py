@@ -114,7 +114,7 @@ def _point(entry: _Entry, entries: Sequence[_Entry], wish: Wish, sources: Tensor
     """One setting against the dense model, and against what it is paired with at its cost."""
     setting, each, dense = entry.setting, entry.pooled, entries[0].pooled
     reference = None if each is dense else dense
-    chance = [other for other in entries if other.setting.is_random]
+    chance = [other for other in entries if other.setting.is_reference]
     rivals = [other for other in entries if other.setting.method == wish.against]
     random = None if entry in chance or each is dense else _alike(entry, chance, dense)
     rival = None if entry in rivals or each is dense else _alike(entry, rivals, dense)

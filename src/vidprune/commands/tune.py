@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.registry import has_head
 from vidprune.benchmarking.budget import matched_reducer
 from vidprune.commands.evaluate import check_labels, model_digest
+from vidprune.earlier import set_aside
 from vidprune.environment import environment
 from vidprune.exporting.running import Exported
 from vidprune.inference import Request, best_device, read_requests
@@ -22,7 +23,7 @@ from vidprune.macs import costs
 from vidprune.reducers.spec import NONE, parse, with_r
 from vidprune.runs import write_atomically
 from vidprune.sources import sources_of
-from vidprune.tuning.figures import Costs, Losses, losses
+from vidprune.tuning.figures import Losses, Spent
 from vidprune.tuning.record import Tuning
 from vidprune.tuning.search import Budget, Search, Tried, best_of
 from vidprune.tuning.space import METHODS
@@ -87,12 +88,14 @@ def tune(
     device: torch.device | None = None,
     workers: int | None = None,
     command: str = "",
+    tell: Callable[[str], object] = lambda text: None,
     observe: Callable[[Tried, Tried | None], object] = lambda tried, best: None,
 ) -> Tuning:
     """Search, check, and write `tune.json` and `recipe.json` into `output`.
 
     All videos are decoded first and held in memory. `observe` hears every setting that was tried
-    and the best so far. A video that cannot be read is named in the record and left out.
+    and the best so far. What another command left in `output` is kept beside, and `tell` hears so.
+    A video that cannot be read is named in the record and left out.
 
     Raises ValueError for too few videos and for labels that the head does not have, RuntimeError
     without Optuna.
@@ -119,7 +122,7 @@ def tune(
     for each in search(asked.budget):
         tried.append(each)
         observe(each, best_of(asked.target, tried))
-    held = _Held(bench, asked, unseen, None if kept is None else kept[list(unseen)])
+    held = _Held(bench, unseen, None if kept is None else kept[list(unseen)])
     record = Tuning(
         **_outcome(search, held, tried),
         target=asked.target,
@@ -140,6 +143,8 @@ def tune(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         intervals=METHOD if asked.source is None else METHOD_OVER_SOURCES,
     )
+    for name in (RECORD, RECIPE):
+        set_aside(output / name, command, tell)
     write_atomically(output / RECORD, record.to_json())
     write_atomically(output / RECIPE, record.recipe())
     return record
@@ -170,7 +175,7 @@ def _outcome(search: Search, held: "_Held", tried: Sequence[Tried]) -> dict[str,
     if found is None:
         nothing = dict.fromkeys(("found", "check", "costs", "published"))
         return {"reducer": NONE, "reached": False, "others": (), **nothing}
-    check, spent = held.losses(found.reducer), held.costs(found.reducer)
+    check, spent = held.losses(found.reducer), held.spent(found.reducer)
     figure = spent.of(search.target) if search.target.is_cost else check.of(search.target)
     return {
         "reducer": found.reducer,
@@ -246,25 +251,16 @@ class _Held:
     """The videos that the search did not see."""
 
     bench: Bench
-    asked: Asked
     videos: tuple[int, ...]
     sources: Tensor | None
 
     def losses(self, reducer: str) -> Losses:
         """Of a setting on these."""
-        dense, other = (self.bench.probabilities(each, self.videos) for each in (NONE, reducer))
-        return losses(dense, other, self.bench.labels(self.videos), self.sources)
+        return self.bench.losses(reducer, self.videos, self.sources)
 
-    def costs(self, reducer: str) -> Costs:
+    def spent(self, reducer: str) -> Spent:
         """Once more, more often, and with the clock in any case."""
-        taken = costs(self.bench.model, reducer)
-        seconds, speedup = self.bench.seconds(reducer, repeats=_CHECK_REPEATS)
-        return Costs(
-            gmacs=taken.gmacs_per_view,
-            share=taken.gmacs_per_view / taken.gmacs_dense,
-            latency_ms=1000 * seconds,
-            speedup=speedup,
-        )
+        return self.bench.spent(reducer, repeats=_CHECK_REPEATS)
 
     def published(self, found: Tried) -> Tried | None:
         """The paper's STA at that cost; None where none fits the model."""
@@ -272,11 +268,5 @@ class _Held:
             reducer = matched_reducer(self.bench.model.config, "sta", found.costs.gmacs)
         except ValueError:
             return None
-        taken = costs(self.bench.model, reducer)
-        share = taken.gmacs_per_view / taken.gmacs_dense
-        return Tried(
-            reducer=reducer,
-            costs=Costs(gmacs=taken.gmacs_per_view, share=share),
-            losses=self.losses(reducer),
-            whole=True,
-        )
+        spent, lost = self.bench.spent(reducer), self.losses(reducer)
+        return Tried(reducer=reducer, costs=spent, losses=lost, whole=True)

@@ -113,7 +113,7 @@ class Setting:
         return "-".join([file_name(self.reducer), *changed])
 
     @property
-    def is_random(self) -> bool:
+    def is_reference(self) -> bool:
         """Whether others are measured by it: it drops tokens at random, folds none, and is the
         draw that is made in any case."""
         kind, _, options = self.method.partition(":")

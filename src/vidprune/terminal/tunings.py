@@ -7,7 +7,7 @@ from rich.text import Text
 
 from vidprune.intervals import Interval
 from vidprune.terminal.words import intervals_by, right
-from vidprune.tuning.figures import Costs, Losses
+from vidprune.tuning.figures import Losses, Spent
 from vidprune.tuning.record import Tuning
 from vidprune.tuning.search import Tried, nearest_of
 
@@ -60,7 +60,7 @@ def _verdict(found: Tuning) -> str:
     return "reached" if found.reached else "not reached on unseen videos"
 
 
-def _row(spent: Costs, lost: Losses) -> tuple[str, ...]:
+def _row(spent: Spent, lost: Losses) -> tuple[str, ...]:
     return (
         f"{spent.gmacs:.2f}\n{spent.share:.0%}",
         "" if spent.speedup is None else f"{spent.speedup:.2f}",

@@ -1,23 +1,23 @@
 """What a setting costs and what it loses, with intervals over videos."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 from torch import Tensor
 
-from vidprune.intervals import Interval, difference_interval
-from vidprune.metrics import nearness, top_class
+from vidprune.intervals import Interval, difference_interval, share_interval
+from vidprune.metrics import nearness, same_class, top_class
 from vidprune.tuning.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
     """How far a setting's answers are from the dense model's on `videos` videos: `agreement` is the
-    per cent with the same class, `kl_nats` the mean divergence, `change_points` of top-1, None
-    without labels."""
+    per cent with the same class, `spared_agreement` that less one standard error (of Wilson's),
+    `kl_nats` the mean divergence, `change_points` of top-1, None without labels."""
 
     videos: int
     agreement: Interval
+    spared_agreement: float
     kl_nats: Interval
     change_points: Interval | None
 
@@ -33,13 +33,13 @@ class Losses:
         if not cautious or target.kind == "drop_points" or found.high is None:
             return found.value
         if target.kind == "agreement":
-            return _one_error_below(found.value, self.videos)
+            return self.spared_agreement
         # Of an interval of 95 %, two errors long.
         return (found.value + found.high) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class Spent:
     """GMACs of a view, and which part of the dense model's they are; where it was timed,
     milliseconds of a batch and how many times the dense model's speed that is."""
 
@@ -60,7 +60,10 @@ def losses(dense: Tensor, other: Tensor, labels: Tensor | None, sources: Tensor 
     """From the probabilities (V, classes) of the dense model and of another; `labels` (V,), and
     `sources` (V,) as of `nearness`."""
     found = nearness(dense, other, sources)
+    spared = share_interval(same_class(dense, other), sources, errors=1)
     assert found.agreement is not None, "there are videos"
+    assert spared is not None, "there are videos"
+    assert spared.low is not None, "shares have bounds"
     # Where no answer is a number there is no mean; it is as far off as can be.
     far = Interval(value=float("inf"), low=None, high=None)
     change = None
@@ -70,18 +73,10 @@ def losses(dense: Tensor, other: Tensor, labels: Tensor | None, sources: Tensor 
     return Losses(
         videos=len(dense),
         agreement=found.agreement,
+        spared_agreement=spared.low,
         kl_nats=found.kl_nats or far,
         change_points=change,
     )
-
-
-def _one_error_below(share: float, videos: int) -> float:
-    """The lower bound of Wilson's interval that is one standard error long, of a share in per
-    cent."""
-    part = share / 100
-    middle = part + 1 / (2 * videos)
-    reach = sqrt(part * (1 - part) / videos + 1 / (4 * videos**2))
-    return 100 * (middle - reach) / (1 + 1 / videos)
 
 
 def _lost(change: Interval | None) -> Interval | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vidprune.intervals import METHOD, Interval
 from vidprune.report import read_fields
-from vidprune.tuning.figures import Costs, Losses
+from vidprune.tuning.figures import Losses, Spent
 from vidprune.tuning.search import Tried
 from vidprune.tuning.target import Target
 
@@ -29,7 +29,7 @@ class Tuning:
     reached: bool
     found: Tried | None
     check: Losses | None
-    costs: Costs | None
+    costs: Spent | None
     published: Tried | None
     tried: tuple[Tried, ...]
     others: tuple[Tried, ...]
@@ -64,7 +64,7 @@ class Tuning:
                 "found": _tried(found["found"]),
                 "published": _tried(found["published"]),
                 "check": _losses(found["check"]),
-                "costs": None if found["costs"] is None else Costs(**found["costs"]),
+                "costs": None if found["costs"] is None else Spent(**found["costs"]),
                 **{
                     name: tuple(_tried(each) for each in found[name])
                     for name in ("tried", "others")
@@ -93,7 +93,7 @@ class Tuning:
 def _tried(found: dict[str, Any] | None) -> Tried | None:
     if found is None:
         return None
-    spent, lost = Costs(**found["costs"]), _losses(found["losses"])
+    spent, lost = Spent(**found["costs"]), _losses(found["losses"])
     assert lost is not None, "what was tried lost something"
     return Tried(**{**found, "costs": spent, "losses": lost})
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vidprune.macs import costs
 from vidprune.reducers.spec import NONE
-from vidprune.tuning.figures import Costs, Losses, losses
+from vidprune.tuning.figures import Losses, Spent
 from vidprune.tuning.space import METHODS, PUBLISHED, suggest
 from vidprune.tuning.target import Target
 from vidprune.tuning.trying import Bench
@@ -48,7 +48,7 @@ class Tried:
     """A setting that was tried on so many videos of the search; `whole`: on all of them."""
 
     reducer: str
-    costs: Costs
+    costs: Spent
     losses: Losses
     whole: bool
 
@@ -103,14 +103,14 @@ class Search:
                 assert reducer is not None, "it is none of these"
                 yield Tried(
                     reducer=reducer,
-                    costs=self._costs(reducer, timed=False),
+                    costs=self.bench.spent(reducer),
                     losses=self._losses(reducer, self.videos),
                     whole=True,
                 )
 
     def tried(self, reducer: str) -> Tried:
         """One setting: what it costs, and loses on as many videos as it deserves."""
-        spent = self._costs(reducer)
+        spent = self.bench.spent(reducer, repeats=_TIMED if self.target.is_timed else 0)
         found = None
         for rung in _RUNGS:
             videos = self.videos[: -(-len(self.videos) // rung)]
@@ -125,22 +125,11 @@ class Search:
             whole=found.videos == len(self.videos),
         )
 
-    def _costs(self, reducer: str, *, timed: bool = True) -> Costs:
-        taken = costs(self.bench.model, reducer)
-        share = taken.gmacs_per_view / taken.gmacs_dense
-        if not (timed and self.target.is_timed):
-            return Costs(gmacs=taken.gmacs_per_view, share=share)
-        seconds, speedup = self.bench.seconds(reducer, repeats=_TIMED)
-        return Costs(
-            gmacs=taken.gmacs_per_view, share=share, latency_ms=1000 * seconds, speedup=speedup
-        )
-
     def _losses(self, reducer: str, videos: tuple[int, ...]) -> Losses:
-        dense, other = (self.bench.probabilities(each, videos) for each in (NONE, reducer))
         sources = None if self.sources is None else self.sources[: len(videos)]
-        return losses(dense, other, self.bench.labels(videos), sources)
+        return self.bench.losses(reducer, videos, sources)
 
-    def _hopeless(self, spent: Costs, found: Losses) -> bool:
+    def _hopeless(self, spent: Spent, found: Losses) -> bool:
         """Whether more videos would tell nothing new: it is far beyond what is asked for."""
         if self.target.is_cost:
             return self.target.excess(spent.of(self.target)) > 0

@@ -11,9 +11,11 @@ from transformers import PreTrainedModel
 
 from vidprune.benchmarking.measure import Run, in_turn
 from vidprune.inference import Classifier, clip_key
+from vidprune.macs import costs
 from vidprune.metrics import mean_probabilities
 from vidprune.pruned import prune
 from vidprune.reducers.spec import NONE
+from vidprune.tuning.figures import Losses, Spent, losses
 from vidprune.video import Protocol
 
 
@@ -60,7 +62,21 @@ class Bench:
         found = [self.videos[each].label for each in videos]
         return None if None in found else torch.tensor(found)
 
-    def seconds(self, reducer: str, *, repeats: int) -> tuple[float, float]:
+    def spent(self, reducer: str, *, repeats: int = 0) -> Spent:
+        """What a setting costs, by arithmetic, and with `repeats` by the clock as well."""
+        taken = costs(self.model, reducer)
+        gmacs, dense = taken.gmacs_per_view, taken.gmacs_dense
+        if not repeats:
+            return Spent(gmacs=gmacs, share=gmacs / dense)
+        seconds, speedup = self._seconds(reducer, repeats)
+        return Spent(gmacs=gmacs, share=gmacs / dense, latency_ms=1000 * seconds, speedup=speedup)
+
+    def losses(self, reducer: str, videos: Sequence[int], sources: Tensor | None) -> Losses:
+        """How far a setting is from the dense model on these videos, of these `sources` (V,)."""
+        dense, other = (self.probabilities(each, videos) for each in (NONE, reducer))
+        return losses(dense, other, self.labels(videos), sources)
+
+    def _seconds(self, reducer: str, repeats: int) -> tuple[float, float]:
         """A batch's median seconds, and how many times the dense model's speed that is, both timed
         in turn on random clips."""
         runs = [Run(self._forward(each), self._shape, self.model.dtype) for each in (NONE, reducer)]
