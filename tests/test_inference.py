@@ -14,7 +14,7 @@ from torch import Tensor
 
 import tiny_job
 from tiny_job import drifting_images, write_checkpoint, write_list, write_video
-from vidprune import inference
+from vidprune import batching, inference
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import (
     Classifier,
@@ -138,22 +138,23 @@ def test_the_next_batch_begins_before_the_last_is_waited_for(folder, monkeypatch
     asked = requests(folder, (3,), (0, 1, 2, 3), (0,), (1, 2))
     wanted = list(classify_with_each(made, asked, workers=0))
     done: list[str] = []
-    start, outcomes = Classifier.start, inference._Begun.outcomes
+    start, answers = Classifier.start, batching._Lane.answers
 
     def seen(self: Classifier, *arguments: Any) -> Tensor:
         done.append("begun")
         return start(self, *arguments)
 
-    def waited(self: Any) -> Any:
-        done.append("waited")
-        return outcomes(self)
+    def waited(self: Any, ahead: int) -> Any:
+        ready = answers(self, ahead)
+        done.extend(["waited"] * len(ready))
+        return ready
 
     monkeypatch.setattr(Classifier, "start", seen)
-    monkeypatch.setattr(inference._Begun, "outcomes", waited)
+    monkeypatch.setattr(batching._Lane, "answers", waited)
     monkeypatch.setattr(inference, "_batches_ahead", lambda classifiers: 1)
     found = list(classify_with_each(made, asked, workers=0))
-    assert done[:4] == ["begun"] * 4
-    assert done[4] == "waited"
+    # Of two models, of which each has a batch under way while the next one is put together.
+    assert done[:6] == ["begun", "begun", "begun", "waited", "begun", "waited"]
     for each, other in zip(found, wanted, strict=True):
         assert outline(iter(each)) == outline(iter(other))
         for one, same in zip(each, other, strict=True):

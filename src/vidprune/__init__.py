@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from vidprune.loading import load
     from vidprune.macs import costs, gmacs_per_view
     from vidprune.model import Trace
+    from vidprune.outputs import PrunedFeatures, PrunedOutput
     from vidprune.prepare import ViewOptions, read_clip
-    from vidprune.pruned import PrunedFeatures, PrunedOutput, prune, unprune
+    from vidprune.pruned import prune, unprune
     from vidprune.reducers.base import Reducer, Reduction, Signals
     from vidprune.reducers.baselines import Random
+    from vidprune.reducers.by_content import ByContent
     from vidprune.reducers.grid import Grid
     from vidprune.reducers.run_length import RunLength
     from vidprune.reducers.schedule import Place, Stage
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
 
 # Loaded when first used: `import vidprune` costs nothing, and `vidprune --help` answers at once.
 _WHERE = {
+    "ByContent": "reducers.by_content",
     "CheckpointError": "backbones.refusals",
     "Grid": "reducers.grid",
     "Layout": "layout",
     "Place": "reducers.schedule",
-    "PrunedFeatures": "pruned",
-    "PrunedOutput": "pruned",
+    "PrunedFeatures": "outputs",
+    "PrunedOutput": "outputs",
     "Random": "reducers.baselines",
     "Reducer": "reducers.base",
     "Reduction": "reducers.base",
@@ -59,6 +62,7 @@ _WHERE = {
 
 __all__ = [
     "STA",
+    "ByContent",
     "CheckpointError",
     "Grid",
     "Layout",

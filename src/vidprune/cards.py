@@ -7,8 +7,9 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from vidprune.backbones.registry import has_head
-from vidprune.macs import costs
-from vidprune.reducers.spec import describe
+from vidprune.macs import costs, gmacs_by_setting, gmacs_per_view
+from vidprune.reducers.by_content import ByContent
+from vidprune.reducers.spec import NONE, describe
 
 _BEGIN, _END = "<!-- vidprune -->", "<!-- end of vidprune -->"
 _SECTION = re.compile(f"{_BEGIN}.*?{_END}\n?", re.DOTALL)
@@ -26,17 +27,14 @@ _CLASSIFIES = "pipeline_tag: video-classification\n"
 
 def section(model: PreTrainedModel, name: str) -> str:
     """What a card says of a pruned model that is called `name`."""
-    taken = costs(model)
     reducer = describe(model.reducer)
-    saved = 1 - taken.gmacs_per_view / taken.gmacs_dense
     return f"""\
 {_BEGIN}
 ## Pruned without training
 
 The weights are those of the dense model. Loaded by vidprune (`pip install vidprune`), tokens are
-dropped between its blocks by `{reducer}`: a clip takes {taken.gmacs_per_view:.2f} billion
-multiply-accumulates where the dense model takes {taken.gmacs_dense:.2f} ({saved:.0%} less). Loaded
-by transformers alone it is the dense model.
+dropped between its blocks by `{reducer}`: a clip takes {_taken(model)}. Loaded by transformers
+alone it is the dense model.
 
 ```python
 import vidprune
@@ -45,6 +43,17 @@ model = vidprune.load("{name}")  # pruned; vidprune.unprune(model) is the dense 
 ```
 {_END}
 """
+
+
+def _taken(model: PreTrainedModel) -> str:
+    """What a clip costs, beside the dense model."""
+    dense = costs(model, NONE).gmacs_dense
+    beside = f"billion\nmultiply-accumulates where the dense model takes {dense:.2f}"
+    if isinstance(model.reducer, ByContent):
+        spent = gmacs_by_setting(model)
+        return f"{min(spent):.2f} to {max(spent):.2f} {beside}, as its content asks"
+    taken = gmacs_per_view(model)
+    return f"{taken:.2f} {beside} ({1 - taken / dense:.0%} less)"
 
 
 def write_section(model: PreTrainedModel, folder: Path, name: str | None = None) -> None:

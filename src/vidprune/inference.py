@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from vidprune.backbones.quantized import check_device
 from vidprune.backbones.registry import has_head, known_class
+from vidprune.batching import Queue, View
 from vidprune.compiling import as_one_graph
 from vidprune.environment import usable_cores
 from vidprune.model import per_clip
@@ -43,11 +44,13 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class ViewLogits:
-    """What the model says of one view: `logits` (classes,) float32 on the CPU."""
+    """What the model says of one view: `logits` (classes,) float32 on the CPU; with a budget by
+    content, by which `setting`."""
 
     name: str
     view: int
     logits: Tensor
+    setting: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class ViewModel:
     Every batch has the same shape: a short one is filled up with copies of its last clip, so that
     a clip's logits do not depend on how a job was cut into batches. With `compiled` the model is
     compiled as one graph when it meets its first batch, which also is the shape of all others.
+    Of a model with a budget by content `settings` are the models that it chooses among, each with
+    batches of its own; else there are none.
     """
 
     def __init__(
@@ -88,6 +93,17 @@ class ViewModel:
         self.compiled = compiled
         forward = _answer_by(self.model)
         self._forward = as_one_graph(forward) if compiled else forward
+        self.settings = tuple(
+            ViewModel(each, protocol, batch_size=batch_size, device=self.device, compiled=compiled)
+            for each in getattr(model, "settings", ())
+        )
+
+    def queue(self, ahead: int | None = None) -> Queue:
+        """For the views of a job; `ahead` as of `Queue`, None for what suits the device."""
+        ahead = _batches_ahead([self]) if ahead is None else ahead
+        if self.settings:
+            return Queue(self.settings, self.model.reducer, ahead=ahead)
+        return Queue([self], ahead=ahead)
 
     def __call__(self, clips: Tensor, clip_keys: Tensor) -> Tensor:
         """Logits (B, classes) or vectors (B, C), float32 on the CPU; clips (B, T, 3, S, S) uint8.
@@ -95,7 +111,12 @@ class ViewModel:
         `clip_keys` (B,) int64 seeds the random draws of reducers that make any. B is at most the
         batch size.
         """
-        return self.start(tuple(clips), clip_keys.tolist()).cpu()[: len(clips)]
+        views = [View(*each) for each in zip(clips, clip_keys.tolist(), strict=True)]
+        queue = self.queue()
+        for view in views:
+            queue.put(view)
+        queue.finish()
+        return torch.stack([view.output for view in views if view.output is not None])
 
     def start(self, clips: Sequence[Tensor], clip_keys: Sequence[int]) -> Tensor:
         """As calling it, with clips (T, 3, S, S) one by one; but what comes, of the whole batch
@@ -103,6 +124,7 @@ class ViewModel:
 
         Raises OutOfMemory where a batch does not fit.
         """
+        assert not self.settings, "a clip is given to one of the settings"
         missing = self.batch_size - len(clips)
         with batch_in_memory(self.batch_size, self.device):
             batch = _batch([*clips, *[clips[-1]] * missing], self.device)
@@ -135,12 +157,6 @@ class Classifier(ViewModel):
         for (outcome,) in classify_with_each([self], requests, workers=workers):
             yield outcome
 
-    def _begin(self, waiting: Sequence["_Waiting | Unreadable"]) -> "_Begun":
-        views = [item for item in waiting if isinstance(item, _Waiting)]
-        keys = [clip_key(view.name, view.view) for view in views]
-        logits = self.start([view.pixels for view in views], keys) if views else None
-        return _Begun(waiting, logits)
-
 
 def answer_of(model: PreTrainedModel) -> str:
     """What of a model's output is taken: logits of what has a head, else one vector per clip."""
@@ -168,16 +184,21 @@ def classify_with_each(
     where they do not share one protocol and one batch size.
     """
     check_alike(classifiers)
-    begun: deque[list[_Begun]] = deque()
-    for batch in _batches(requests, classifiers[0], workers):
-        begun.append([classifier._begin(batch) for classifier in classifiers])
-        if len(begun) > _batches_ahead(classifiers):
-            yield from zip(*(each.outcomes() for each in begun.popleft()), strict=True)
-    for rest in begun:
-        yield from zip(*(each.outcomes() for each in rest), strict=True)
+    ahead = _batches_ahead(classifiers)
+    queues = [classifier.queue(ahead) for classifier in classifiers]
+    asked: deque[_Asked | Unreadable] = deque()
+    for item in _items(requests, classifiers, workers):
+        asked.append(item)
+        if isinstance(item, _Asked):
+            for queue, view in zip(queues, item.views, strict=True):
+                queue.put(view)
+        yield from _answered(asked, len(queues))
+    for queue in queues:
+        queue.finish()
+    yield from _answered(asked, len(queues))
 
 
-def _batches_ahead(classifiers: Sequence[Classifier]) -> int:
+def _batches_ahead(classifiers: Sequence[ViewModel]) -> int:
     """How many batches are begun before the first is waited for: while a GPU is at work on one, the
     next is put together."""
     return int(any(classifier.device.type != "cpu" for classifier in classifiers))
@@ -196,29 +217,33 @@ def check_alike(classifiers: Sequence[Classifier]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
-    """A view (T, 3, S, S) uint8 that waits for its batch to fill."""
+class _Asked:
+    """A view that waits for every classifier's answer."""
 
     name: str
     view: int
-    pixels: Tensor
+    views: tuple[View, ...]
+
+    @property
+    def is_answered(self) -> bool:
+        return all(view.output is not None for view in self.views)
+
+    def outcomes(self) -> tuple[ViewLogits, ...]:
+        """What each classifier says of it."""
+        return tuple(
+            ViewLogits(self.name, self.view, view.output, view.setting)
+            for view in self.views
+            if view.output is not None
+        )
 
 
-@dataclass(frozen=True, eq=False)
-class _Begun:
-    """A batch, and what a classifier says of its views, or will: logits (B, classes)."""
-
-    waiting: Sequence[_Waiting | Unreadable]
-    logits: Tensor | None
-
-    def outcomes(self) -> Iterator[ViewLogits | Unreadable]:
-        """One for each view, and between them, in their place, the videos without any."""
-        logits = iter(() if self.logits is None else self.logits.cpu())
-        for item in self.waiting:
-            if isinstance(item, Unreadable):
-                yield item
-            else:
-                yield ViewLogits(item.name, item.view, next(logits))
+def _answered(
+    asked: deque["_Asked | Unreadable"], classifiers: int
+) -> Iterator[tuple[ViewLogits | Unreadable, ...]]:
+    """What stands at the head of the queue and waits for nothing."""
+    while asked and (isinstance(asked[0], Unreadable) or asked[0].is_answered):
+        item = asked.popleft()
+        yield (item,) * classifiers if isinstance(item, Unreadable) else item.outcomes()
 
 
 def _batch(clips: Sequence[Tensor], device: torch.device) -> Tensor:
@@ -239,25 +264,21 @@ def default_workers(device: torch.device, cores: int) -> int:
     return 0 if device.type == "cpu" and cores <= _FEW_CORES else min(cores, _MOST_DECODERS)
 
 
-def _batches(
-    requests: Sequence[Request], classifier: Classifier, workers: int | None
-) -> Iterator[list[_Waiting | Unreadable]]:
-    """As many views as a batch takes, and between them, in their place, what cannot be read."""
-    waiting: list[_Waiting | Unreadable] = []
-    views = 0
+def _items(
+    requests: Sequence[Request], classifiers: Sequence[Classifier], workers: int | None
+) -> Iterator[_Asked | Unreadable]:
+    """Every view that is asked for, and between them, in their place, what cannot be read."""
+    first = classifiers[0]
     if workers is None:
-        workers = default_workers(classifier.device, usable_cores())
-    for request, pixels in read_requests(requests, classifier.protocol, workers):
+        workers = default_workers(first.device, usable_cores())
+    for request, pixels in read_requests(requests, first.protocol, workers):
         if isinstance(pixels, str):
-            waiting.append(Unreadable(request.name, pixels))
+            yield Unreadable(request.name, pixels)
             continue
-        for view in request.views:
-            waiting.append(_Waiting(request.name, view, pixels[view]))
-            views += 1
-            if views == classifier.batch_size:
-                yield waiting
-                waiting, views = [], 0
-    yield waiting
+        for number in request.views:
+            key = clip_key(request.name, number)
+            views = tuple(View(pixels[number], key) for _ in classifiers)
+            yield _Asked(request.name, number, views)
 
 
 def clip_key(name: str, view: int) -> int:

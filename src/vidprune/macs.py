@@ -1,7 +1,9 @@
 """What a forward costs, from shapes alone: multiply-accumulates by kind of module."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from vidprune.merging import reduced
 from vidprune.planning import stages_for
 from vidprune.pruned import Pruned
 from vidprune.reducers.base import Reducer, Signals
+from vidprune.reducers.by_content import ByContent
 from vidprune.reducers.schedule import Gaps, Place, Stage
 from vidprune.reducers.spec import parse
 
@@ -91,12 +94,28 @@ def _shape(model: PreTrainedModel | PreTrainedConfig) -> Shape:
     return shape_of(model)
 
 
-def gmacs_per_view(model: PreTrainedModel) -> float:
-    """Multiply-accumulates of one clip's forward, in 10^9, the selection's included."""
+def gmacs_per_view(model: PreTrainedModel, settings: Iterable[int | None] = ()) -> float:
+    """Multiply-accumulates of one clip's forward, in 10^9, the selection's included.
+
+    With a budget by content: their mean over views that these `settings` answered, or where there
+    are none the most that it can be.
+    """
+    if isinstance(getattr(model, "reducer", None), ByContent):
+        spent = gmacs_by_setting(model)
+        answered = [spent[each] for each in settings if each is not None]
+        return fmean(answered) if answered else max(spent)
     # Of an exported model the configuration is left, and what it was pruned with.
     exported = not isinstance(model, PreTrainedModel)
     found = costs(model.config, model.reducer) if exported else costs(model)
     return found.gmacs_per_view
+
+
+def gmacs_by_setting(model: PreTrainedModel) -> tuple[float, ...]:
+    """Of a model with a budget by content: what a clip has cost that each setting answers."""
+    spent: tuple[float, ...] = model.reducer.spent(
+        [gmacs_per_view(each) for each in model.settings]
+    )
+    return spent
 
 
 def _walk(

@@ -2,26 +2,28 @@
 
 import copy
 import os
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from vidprune.backbones.base import Backbone
 from vidprune.backbones.embedding import keep_tables_near
 from vidprune.backbones.registry import adapt
-from vidprune.filling import FILLINGS, Filling, sources, spread
+from vidprune.choosing import answer_by_content
+from vidprune.filling import FILLINGS, Filling
 from vidprune.merging import pooling_weights
-from vidprune.model import Encoded, Trace, encode, run
+from vidprune.model import encode, run
+from vidprune.outputs import PrunedFeatures, PrunedOutput, check_clips, on_grid, valid_of
 from vidprune.planning import stages_for
 from vidprune.reducers.base import Reducer
+from vidprune.reducers.by_content import ByContent
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.spec import describe, parse
+from vidprune.video import IMAGENET
 
 _LOSS_ARGUMENTS = {"num_items_in_batch"}
 # In a configuration, the text of the reducer that a model was saved with.
@@ -30,30 +32,6 @@ RECORDED = "vidprune_reducer"
 _WEIGHTS = ("_parameters", "_buffers", "_modules")
 # By which name the families take their pixels.
 _PIXELS = ("pixel_values", "pixel_values_videos")
-
-
-@dataclass
-class PrunedOutput(ImageClassifierOutput):
-    """A Hugging Face classifier output; `trace` is there when it was asked for."""
-
-    trace: Trace | None = None
-
-
-@dataclass
-class PrunedFeatures(BaseModelOutputWithPooling):
-    """What an encoder without a head gives.
-
-    `last_hidden_state` (B, P + K, C): the model's own tokens, then the survivors; `pooler_output`
-    (B, C): one vector per clip; `dense_features` (B, N, C), on request: a feature for every place
-    of the grid, time-major, the model's own tokens left out; `trace`, on request. Where clips keep
-    different numbers of tokens, `valid` (B, P + K) bool is False for padding; else it is None.
-    (A TimeSformer without time has its hidden state frame by frame, as in transformers:
-    (B T, 1 + K / T, C).)
-    """
-
-    dense_features: Tensor | None = None
-    valid: Tensor | None = None
-    trace: Trace | None = None
 
 
 class Pruned(PreTrainedModel):
@@ -82,7 +60,7 @@ class Pruned(PreTrainedModel):
             raise TypeError(f"a pruned model takes no argument {', '.join(sorted(unknown))}")
         given = videos if pixel_values is None else pixel_values
         assert given is not None, "one of the two was given"
-        _check_clips(given, adapt(self).clip_shape)
+        check_clips(given, adapt(self).clip_shape)
         return given
 
     def _finished(self, output: Any, return_dict: bool | None) -> Any:
@@ -159,6 +137,65 @@ class PrunedClassifier(Pruned):
         return self._finished(output, return_dict)
 
 
+class ClassifierByContent(Pruned):
+    """The forward of a model with a head where a clip's content says how much goes."""
+
+    # One for each setting, over the same weights.
+    settings: tuple[PreTrainedModel, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:  # type: ignore[override]
+        """Raises ValueError: each setting has its own."""
+        assert self.reducer is not None, "it chooses by one"
+        return stages_for(adapt(self), self.reducer)
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        clip_keys: Tensor | None = None,
+        return_trace: bool = False,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> PrunedOutput | tuple[Any, ...]:
+        """Classify clips, each by the setting that its content asks for.
+
+        Arguments as of any pruned model. The output's `setting` says which setting answered. Raises
+        ValueError for `return_trace`, since clips keep different numbers of tokens.
+        """
+        if return_trace:
+            raise ValueError(
+                "return_trace=True is not offered by a budget by content, whose clips keep "
+                "different numbers of tokens; ask one of model.settings for it"
+            )
+        clips = self._clips(pixel_values, kwargs)
+        logits, setting = answer_by_content(
+            self.reducer,  # type: ignore[arg-type]
+            [partial(_logits_of, model) for model in self.settings],
+            clips,
+            _as_seen(clips, self.config),
+            clip_keys,
+        )
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+        output = PrunedOutput(loss=loss, logits=logits, setting=setting)
+        return self._finished(output, return_dict)
+
+
+def _logits_of(model: PreTrainedModel, clips: Tensor, clip_keys: Tensor | None) -> Tensor:
+    found: Tensor = model(clips, clip_keys=clip_keys).logits
+    return found
+
+
+def _as_seen(clips: Tensor, config: PreTrainedConfig) -> Tensor:
+    """Normalised clips (B, T, 3, H, W) by values in [0, 1], but for a colour's mean, which does not
+    change from frame to frame."""
+    std = getattr(config, "image_std", None) or IMAGENET.std
+    return clips * torch.tensor(std, device=clips.device).view(3, 1, 1)
+
+
 class PrunedEncoder(Pruned):
     """The forward of a model without a head."""
 
@@ -191,53 +228,21 @@ class PrunedEncoder(Pruned):
         output = PrunedFeatures(
             last_hidden_state=features,
             pooler_output=pooled,
-            dense_features=None if dense is None else _on_grid(backbone, features, encoded, dense),
-            valid=_valid(backbone, encoded),
+            dense_features=None if dense is None else on_grid(backbone, features, encoded, dense),
+            valid=valid_of(backbone, encoded),
             trace=encoded.trace if return_trace else None,
         )
         return self._finished(output, return_dict)
 
 
-def _valid(backbone: Backbone, encoded: Encoded) -> Tensor | None:
-    """Which of the tokens are none of padding, the model's own included."""
-    valid = encoded.layout.valid
-    return None if valid is None else pad(valid, (backbone.prefix, 0), value=True)
-
-
-def _on_grid(backbone: Backbone, features: Tensor, encoded: Encoded, dense: Filling) -> Tensor:
-    """A feature for every place of the grid, (B, N, C)."""
-    if features.shape[0] != encoded.tokens.shape[0]:
-        # Of a model whose frames do not see each other, frame by frame.
-        batch, frames = encoded.tokens.shape[0], encoded.layout.grid.frames
-        own = features.unflatten(0, (batch, frames))[:, :, 1:].flatten(1, 2)
-    else:
-        own = features[:, backbone.prefix :]
-    if encoded.stages == 0:
-        return own if encoded.layout.time_major else spread(own, encoded.layout.origin.argsort(1))
-    return spread(own, sources(encoded.layout, encoded.owners, encoded.stages, dense))
-
-
-def _check_clips(pixel_values: object, clip_shape: tuple[int, ...]) -> None:
-    if not isinstance(pixel_values, Tensor):
-        raise TypeError(
-            f"pixel_values is a {type(pixel_values).__name__}; give clips as a tensor (batch, "
-            f"{', '.join(map(str, clip_shape))}), such as a processor or vidprune.read_clip makes"
-        )
-    if tuple(pixel_values.shape[1:]) != clip_shape:
-        raise ValueError(
-            f"pixel_values has the shape {tuple(pixel_values.shape)}, but the model takes (batch, "
-            f"{', '.join(map(str, clip_shape))}): batch, frames, channels, height, width; sample "
-            "the clips so, or load the model with other frames= and size="
-        )
-
-
 def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedModel:
     """The same model with tokens dropped between its blocks.
 
-    `reducer`: for example `STA(r=64)`, its text `"sta:r=64"`, or None. What comes back is an
-    instance of the model's own class (so it goes wherever that goes), shares its weights, takes
-    `return_trace=True`, and leaves `model` itself as it is; `unprune` gives that back. A model
-    without a head gives features (see `PrunedFeatures`), one with a head gives logits.
+    `reducer`: for example `STA(r=64)`, its text `"sta:r=64"`, a recipe's file, a budget by content
+    (`ByContent`), or None. What comes back is an instance of the model's own class (so it goes
+    wherever that goes), shares its weights, takes `return_trace=True`, and leaves `model` itself as
+    it is; `unprune` gives that back. A model without a head gives features (see `PrunedFeatures`),
+    one with a head gives logits.
     Pruning a pruned model replaces its reducer. As the weights are shared, `.to()` and
     `.train()` on either reach both, and so does a module that is put in the place of another, such
     as a new head. `save_pretrained` saves the dense weights with the reducer's text.
@@ -256,8 +261,8 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
         raise TypeError("model is spread over several devices (device_map); load it onto one")
     keep_tables_near(dense)
     backbone = adapt(dense)
-    stages = stages_for(backbone, reducer)
-    kind = _pruned_class(type(dense), backbone.has_head)  # type: ignore[arg-type]
+    found = _own(dense, reducer)
+    kind = _pruned_class(type(dense), _forward_for(backbone, reducer))  # type: ignore[arg-type]
     pruned: PreTrainedModel = kind.__new__(kind)
     for name, value in vars(dense).items():
         # Weights and modules are shared, with the tables that hold them; those of hooks are not.
@@ -266,8 +271,27 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     for name in ("forward", "_compiled_call_impl"):
         # Laid over the dense model's own forward, by accelerate or `model.compile()`.
         pruned.__dict__.pop(name, None)
-    pruned.__dict__.update(dense=dense, reducer=reducer, stages=stages)
+    pruned.__dict__.update(dense=dense, reducer=reducer, **found)
     return pruned
+
+
+def _own(dense: PreTrainedModel, reducer: Reducer | None) -> dict[str, Any]:
+    """What a pruned model has beside its reducer: a plan, or a model for each setting."""
+    if isinstance(reducer, ByContent):
+        return {"settings": tuple(prune(dense, each) for each in reducer.settings)}
+    return {"stages": stages_for(adapt(dense), reducer)}
+
+
+def _forward_for(backbone: Backbone, reducer: Reducer | None) -> type[Pruned]:
+    """The class whose forward it is."""
+    if not isinstance(reducer, ByContent):
+        return PrunedClassifier if backbone.has_head else PrunedEncoder
+    if not backbone.has_head:
+        raise ValueError(
+            f"a budget by {reducer.signal} takes a model that classifies, and this is an encoder "
+            "without a head; give it one of the settings"
+        )
+    return ClassifierByContent
 
 
 def as_recorded(model: PreTrainedModel) -> PreTrainedModel:
@@ -323,9 +347,8 @@ def unprune(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @cache
-def _pruned_class(kind: type, has_head: bool) -> Any:
-    """`kind` with the pruned forward. It keeps its name, by which pipelines know models."""
+def _pruned_class(kind: type, forward: type[Pruned]) -> Any:
+    """`kind` with a pruned forward. It keeps its name, by which pipelines know models."""
     if issubclass(kind, Pruned):
         return kind
-    forward = PrunedClassifier if has_head else PrunedEncoder
     return type(kind.__name__, (forward, kind), {"__doc__": forward.__doc__})

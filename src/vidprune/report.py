@@ -16,6 +16,16 @@ def hardware(environment: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SettingShare:
+    """Of a budget by content: a setting, how many views it answered, and what each of these cost,
+    with all that it went through (10^9 multiply-accumulates)."""
+
+    reducer: str
+    views: int
+    gmacs_per_view: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """An evaluation. `top1` and `top5` are per cent of `num_videos`, which leaves out `unreadable`.
     Videos that are `not_finite` (overflowed logits, as fp16 can give) count as misses.
@@ -23,7 +33,8 @@ class Report:
     `attention` is named where it is not what the model's family takes of itself; `onednn` says
     whether oneDNN took the products of linear layers, `compiled` whether the model was one graph,
     `quantized` what the linear layers of blocks were in, if not in the dtype.
-    `gmacs_per_view` counts multiply-accumulates in 10^9. `videos_per_second` is over the videos
+    `gmacs_per_view` counts multiply-accumulates in 10^9, with a budget by content their mean, of
+    which `settings` then say how it comes about. `videos_per_second` is over the videos
     that this run did itself, None where several reducers shared a pass. A run that finds all views
     there already leaves what is said of hardware, command, batch, rate and date as it was.
     """
@@ -50,6 +61,7 @@ class Report:
     onednn: bool = False
     compiled: bool = False
     quantized: str | None = None
+    settings: tuple[SettingShare, ...] = ()
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -188,13 +188,16 @@ def _key(journal: Path, line: bytes) -> Key:
 
 
 def view_row(logits: ViewLogits, *, label: int, place: tuple[int, int]) -> dict[str, Any]:
-    """The line that is kept of one view; `place` is its (segment, crop)."""
+    """The line that is kept of one view; `place` is its (segment, crop). With a budget by content
+    it also says which setting answered."""
+    setting = {} if logits.setting is None else {"setting": logits.setting}
     return {
         "video": logits.name,
         "view": logits.view,
         "segment": place[0],
         "crop": place[1],
         "label": label,
+        **setting,
         # The shortest digits that give the same float32 back.
         "logits": [float(str(value)) for value in logits.logits.numpy()],
     }
@@ -245,12 +248,15 @@ def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
+    rows = iter(rows)
+    first = next(rows, {})
+    rows = chain([first] if first else [], rows)
+    numbers = ["view", "segment", "crop", "label", *(["setting"] if "setting" in first else [])]
     schema = pyarrow.schema(
         {"video": pyarrow.string()}
-        | {name: pyarrow.int64() for name in ("view", "segment", "crop", "label")}
+        | {name: pyarrow.int64() for name in numbers}
         | {"logits": pyarrow.list_(pyarrow.float32())}
     )
-    rows = iter(rows)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         while batch := list(islice(rows, 1000)):
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))

@@ -26,7 +26,7 @@ from vidprune.inference import (
     read_requests,
 )
 from vidprune.metrics import mean_probabilities
-from vidprune.pruned import PrunedOutput
+from vidprune.outputs import PrunedOutput
 from vidprune.video import Protocol
 
 PASSES = 3

@@ -36,6 +36,7 @@ def agreement(
     views = tuple(range(len(classifiers[0].protocol.views)))
     requests = [Request(str(path), path, views) for path in dict.fromkeys(videos)]
     answers: list[list[Tensor]] = [[] for _ in classifiers]
+    settings: list[list[int | None]] = [[] for _ in classifiers]
     unreadable: list[Unreadable] = []
     waiting: list[list[Tensor]] = []
     for outcomes in classify_with_each(classifiers, requests, workers=workers):
@@ -43,12 +44,14 @@ def agreement(
             unreadable.append(outcomes[0])
             continue
         waiting.append(_logits(outcomes))
+        for answered, outcome in zip(settings, outcomes, strict=True):
+            answered.append(outcome.setting if isinstance(outcome, ViewLogits) else None)
         if len(waiting) == len(views):
             for known, logits in zip(answers, zip(*waiting, strict=True), strict=True):
                 known.append(mean_probabilities(torch.stack(logits)))
             waiting.clear()
     named = {"checkpoint": checkpoint, "command": command, "environment": ran_on}
-    return _record(classifiers, answers, unreadable, named)
+    return _record(classifiers, answers, settings, unreadable, named)
 
 
 def _logits(outcomes: Sequence[ViewLogits | Unreadable]) -> list[Tensor]:
@@ -59,13 +62,15 @@ def _logits(outcomes: Sequence[ViewLogits | Unreadable]) -> list[Tensor]:
 def _record(
     classifiers: Sequence[Classifier],
     answers: Sequence[Sequence[Tensor]],
+    settings: Sequence[Sequence[int | None]],
     unreadable: Sequence[Unreadable],
     named: dict[str, Any],
 ) -> Agreement:
     dense = classifiers[0]
-    rows = [_row(dense, None)]
-    for classifier, answer in zip(classifiers[1:], answers[1:], strict=True):
-        rows.append(_row(classifier, _nearness(answers[0], answer)))
+    rows = [_row(dense, None, ())]
+    for place, classifier in enumerate(classifiers[1:], start=1):
+        found = _nearness(answers[0], answers[place])
+        rows.append(_row(classifier, found, settings[place]))
     return Agreement(
         rows=tuple(rows),
         num_videos=len(answers[0]),
@@ -84,10 +89,12 @@ def _nearness(dense: Sequence[Tensor], pruned: Sequence[Tensor]) -> Nearness | N
     return nearness(torch.stack([*dense]), torch.stack([*pruned])) if dense else None
 
 
-def _row(classifier: Classifier, found: Nearness | None) -> AgreementRow:
+def _row(
+    classifier: Classifier, found: Nearness | None, settings: Sequence[int | None]
+) -> AgreementRow:
     model = classifier.model
     return AgreementRow(
         reducer=describe(model.reducer if isinstance(model, Pruned) else None),
-        gmacs_per_view=gmacs_per_view(model),
+        gmacs_per_view=gmacs_per_view(model, settings),
         nearness=found,
     )

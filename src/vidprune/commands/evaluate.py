@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -31,10 +31,10 @@ from vidprune.inference import (
     classify_with_each,
     default_workers,
 )
-from vidprune.macs import gmacs_per_view
+from vidprune.macs import gmacs_by_setting, gmacs_per_view
 from vidprune.parallel import Process
 from vidprune.reducers.spec import describe
-from vidprune.report import Progress, Report
+from vidprune.report import Progress, Report, SettingShare
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
 from vidprune.tally import Tally
 from vidprune.video import Sample, UnreadableVideo
@@ -240,7 +240,7 @@ class _Job:
                 for sample in self.samples
                 if sample.name in reasons
             ),
-            gmacs_per_view=gmacs_per_view(model),
+            **self._costs(),
             views_per_video=len(views),
             videos_per_second=_per_second(shares),
             reducer=_reducer(model),
@@ -254,6 +254,20 @@ class _Job:
             processes=len(shares),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+    def _costs(self) -> dict[str, Any]:
+        """What a view took, and with a budget by content of which settings."""
+        model = self.classifier.model
+        if not self.classifier.settings:
+            return {"gmacs_per_view": gmacs_per_view(model)}
+        answered = Counter(row["setting"] for row in self.folder.rows())
+        shares = tuple(
+            SettingShare(reducer=_reducer(each), views=answered[number], gmacs_per_view=spent)
+            for number, (each, spent) in enumerate(
+                zip(model.settings, gmacs_by_setting(model), strict=True)
+            )
+        )
+        return {"gmacs_per_view": gmacs_per_view(model, answered.elements()), "settings": shares}
 
     def _settings(self) -> dict[str, Any]:
         """What makes two runs the same, so that their rows may stand in one file."""

@@ -115,6 +115,8 @@ def export(
     are missing. A video that cannot be read is left out, and named in the record.
     """
     _check_output(output, how)
+    # Before anything is decoded: refuses what has no one graph.
+    costs(model)
     clips, unreadable = _clips(model, protocol, videos)
     # A copy: rounded weights do not come back, and the model is what is compared with.
     given = model if how.dtype == model.dtype else copy.deepcopy(model).to(how.dtype)

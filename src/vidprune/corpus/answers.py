@@ -1,12 +1,14 @@
 """What is asked of a model about every video: its likeliest classes, or a vector."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vidprune.batching import View
 from vidprune.corpus.items import Item
 from vidprune.corpus.reading import Decoded
 from vidprune.inference import ViewModel, clip_key
@@ -59,47 +61,42 @@ def answers(
 ) -> Iterator[tuple[Item, list[Row]]]:
     """The rows of every video, in order; batches are filled across them, and only the last one
     with copies, so that what is said of a clip does not depend on its neighbours."""
-    waiting: list[_Partly] = []
-    views: list[tuple[_Partly, int]] = []
+    waiting: deque[_Partly] = deque()
+    queue = model.queue()
     for video in videos:
-        partly = _Partly(video)
-        waiting.append(partly)
-        views += [(partly, view) for view in range(partly.views)]
-        while len(views) >= model.batch_size:
-            _run(model, views[: model.batch_size])
-            del views[: model.batch_size]
+        waiting.append(_partly(video))
+        for view in waiting[-1].views:
+            queue.put(view)
         yield from _finished(waiting, question)
-    if views:
-        _run(model, views)
+    queue.finish()
     yield from _finished(waiting, question)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Partly:
-    """A video, some views of which the model has seen."""
+    """A video, some views of which the model has answered; without any where there is an error."""
 
-    video: Decoded
-    outputs: list[Tensor] = field(default_factory=list)
+    item: Item
+    error: str | None
+    views: tuple[View, ...]
 
     @property
-    def views(self) -> int:
-        return 0 if self.video.pixels is None else len(self.video.pixels)
+    def is_answered(self) -> bool:
+        return all(view.output is not None for view in self.views)
 
 
-def _run(model: ViewModel, views: Sequence[tuple[_Partly, int]]) -> None:
-    clips = [partly.video.pixels[view] for partly, view in views]  # type: ignore[index]
-    keys = [clip_key(partly.video.item.name, view) for partly, view in views]
-    outputs = model.start(clips, keys).cpu()
-    for (partly, _), output in zip(views, outputs, strict=False):
-        partly.outputs.append(output)
+def _partly(video: Decoded) -> _Partly:
+    name, pixels = video.item.name, () if video.pixels is None else video.pixels
+    views = tuple(View(each, clip_key(name, number)) for number, each in enumerate(pixels))
+    return _Partly(video.item, video.error, views)
 
 
-def _finished(waiting: list[_Partly], question: Question) -> Iterator[tuple[Item, list[Row]]]:
-    """Those at the head of the queue that the model has seen all of."""
-    while waiting and len(waiting[0].outputs) == waiting[0].views:
-        done = waiting.pop(0)
-        name = done.video.item.name
-        if done.video.error is not None:
-            yield done.video.item, [no_answer(name, done.video.error)]
+def _finished(waiting: deque[_Partly], question: Question) -> Iterator[tuple[Item, list[Row]]]:
+    """Those at the head of the queue that the model has answered all of."""
+    while waiting and waiting[0].is_answered:
+        done = waiting.popleft()
+        if done.error is not None:
+            yield done.item, [no_answer(done.item.name, done.error)]
         else:
-            yield done.video.item, question.rows(name, torch.stack(done.outputs))
+            outputs = [view.output for view in done.views if view.output is not None]
+            yield done.item, question.rows(done.item.name, torch.stack(outputs))

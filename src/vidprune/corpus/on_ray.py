@@ -24,6 +24,8 @@ from vidprune.corpus.items import Item
 from vidprune.corpus.job import Answered, Numbered
 from vidprune.corpus.reading import Decoded, decode
 from vidprune.environment import usable_cores
+from vidprune.reducers.by_content import ByContent
+from vidprune.reducers.spec import NONE, parse
 from vidprune.shortage import OutOfMemory
 from vidprune.video import Protocol
 from vidprune.video.guarded import GuardedReader, Limits
@@ -121,9 +123,14 @@ class OnRay:
         """As many as fill a model's batches, if memory allows."""
         protocol, batch = self.protocol, self.assembly.batch_size
         views = len(protocol.views)
-        filling = batch // gcd(views, batch)
+        filling = batch // gcd(views, batch) * self._settings()
         room = _BYTES_AT_ONCE // (views * protocol.frames * 3 * protocol.size**2)
         return max(1, min(filling, room))
+
+    def _settings(self) -> int:
+        """Each setting of a budget by content has batches to fill."""
+        found = parse(self.assembly.reducer or NONE)
+        return len(found.settings) if isinstance(found, ByContent) else 1
 
 
 class _Decoder:

@@ -19,7 +19,7 @@ from vidprune.exporting.record import (
     record_path,
 )
 from vidprune.model import Trace
-from vidprune.pruned import PrunedFeatures, PrunedOutput
+from vidprune.outputs import PrunedFeatures, PrunedOutput
 from vidprune.reducers.base import Reducer
 from vidprune.reducers.spec import parse
 

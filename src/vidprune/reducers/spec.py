@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vidprune.reducers.base import Reducer
 from vidprune.reducers.baselines import Random
+from vidprune.reducers.by_content import SIGNALS, ByContent
 from vidprune.reducers.grid import Grid
 from vidprune.reducers.run_length import RunLength
 from vidprune.reducers.sta import STA
@@ -23,6 +24,8 @@ REDUCERS: dict[str, type] = {
 }
 
 NONE = "none"
+# Between a setting and a limit of a budget by content.
+_AT = "@"
 
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
 
@@ -32,18 +35,21 @@ def parse(text: str) -> Reducer | None:
 
     `name:option=value,option=value`; lists are written with slashes, `blocks=0/8/16`, one of a
     single number as `blocks=8/`, switches as `fold=true`.
-    What ends in `.json` names a recipe of `vidprune tune`, whose reducer it is then.
+    A budget by content is `signal:setting@limit@setting`, `confidence:sta:r=96@0.6@none`. What ends
+    in `.json` names a recipe of `vidprune tune`, whose reducer it is then.
     Raises ValueError that lists what is known where something is not.
     """
+    name, _, rest = text.strip().partition(":")
+    if name in SIGNALS:
+        return _by_content(name, rest)
     if text.strip().endswith(".json"):
         return parse(_recipe(Path(text.strip())))
-    name, _, rest = text.strip().partition(":")
     if name == NONE:
         if rest:
             raise ValueError(f"reducer {NONE} takes no options; leave {rest!r} out")
         return None
     if name not in REDUCERS:
-        known = ", ".join([NONE, *REDUCERS])
+        known = ", ".join([NONE, *REDUCERS, *SIGNALS])
         raise ValueError(
             f"reducer {name!r} is not known; choose one of {known}, with options after a colon, "
             "such as sta:r=64"
@@ -54,6 +60,24 @@ def parse(text: str) -> Reducer | None:
     if twice := next((option for option in said if said.count(option) > 1), None):
         raise ValueError(f"option {twice!r} of reducer {name} is given twice; give it once")
     return kind(**dict(options))
+
+
+def _by_content(signal: str, rest: str) -> ByContent:
+    """Settings with limits between them, `setting@limit@setting`."""
+    parts = rest.split(_AT)
+    if len(parts) < 3 or len(parts) % 2 == 0 or not all(parts):
+        raise ValueError(
+            f"reducer {signal} takes settings with a limit between each two, such as "
+            f"{signal}:sta:r=96{_AT}0.5{_AT}none"
+        )
+    for limit in parts[1::2]:
+        if not _DECIMAL.fullmatch(limit):
+            raise ValueError(f"limit {limit!r} of reducer {signal} must be a number, such as 0.5")
+    return ByContent(
+        signal=signal,  # type: ignore[arg-type]
+        settings=tuple(parse(part) for part in parts[::2]),
+        limits=tuple(float(limit) for limit in parts[1::2]),
+    )
 
 
 def _recipe(path: Path) -> str:
@@ -75,7 +99,14 @@ def _recipe(path: Path) -> str:
 
 
 def with_r(text: str, r: int) -> str:
-    """A reducer's text, which has no r yet, with one; `none` for an r of 0, which drops nothing."""
+    """A reducer's text, which has no r yet, with one; `none` for an r of 0, which drops nothing.
+
+    Raises ValueError for a budget by content, which has none.
+    """
+    if (name := text.strip().partition(":")[0]) in SIGNALS:
+        raise ValueError(
+            f"a budget by {name} has no r of its own, as its settings have; name a reducer here"
+        )
     return f"{text}{',' if ':' in text else ':'}r={r}" if r else NONE
 
 
@@ -88,6 +119,11 @@ def describe(reducer: Reducer | None) -> str:
     """The shortest text that `parse` turns back into `reducer`; its repr where it has no name."""
     if reducer is None:
         return NONE
+    if isinstance(reducer, ByContent):
+        parts = [describe(reducer.settings[0])]
+        for limit, setting in zip(reducer.limits, reducer.settings[1:], strict=True):
+            parts += [str(limit), describe(setting)]
+        return f"{reducer.signal}:{_AT.join(parts)}"
     name = next((name for name, kind in REDUCERS.items() if type(reducer) is kind), None)
     if name is None:
         return repr(reducer)

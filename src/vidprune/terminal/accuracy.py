@@ -1,6 +1,6 @@
 """Tables of classes and accuracy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Group
@@ -9,7 +9,14 @@ from rich.text import Text
 
 from vidprune.intervals import METHOD_OVER_SOURCES
 from vidprune.printable import shown
-from vidprune.report import Agreement, ComparedRun, Comparison, Prediction, Report
+from vidprune.report import (
+    Agreement,
+    ComparedRun,
+    Comparison,
+    Prediction,
+    Report,
+    SettingShare,
+)
 from vidprune.reproduction import Reproduction
 from vidprune.terminal.words import INTERVALS, interval, intervals_by, near, per_cent, right
 from vidprune.tradeoff import Point, TradeOff
@@ -44,10 +51,23 @@ def report_table(report: Report) -> Table:
         ("videos", f"{report.num_videos}, {report.views_per_video} views each"),
         ("unreadable", str(len(report.unreadable))),
         ("GMACs per view", f"{report.gmacs_per_view:.2f}"),
+        *_shares(report.settings),
         ("videos per second", "all were done before" if rate is None else f"{rate:.2f}"),
     ):
         table.add_row(name, Text(value))
     return table
+
+
+def _shares(settings: Sequence[SettingShare]) -> list[tuple[str, str]]:
+    """A row for each setting of a budget by content."""
+    views = sum(each.views for each in settings)
+    return [
+        (
+            f"of {each.gmacs_per_view:.2f}",
+            f"{100 * each.views / max(views, 1):.1f} % of views: {each.reducer}",
+        )
+        for each in settings
+    ]
 
 
 def training_table(found: Training) -> Table:
