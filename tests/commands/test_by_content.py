@@ -215,7 +215,7 @@ def test_what_takes_one_setting_says_so(tmp_path, job, capsys) -> None:
         ["benchmark", *common],
         ["embed", video, *common, "--output", f"{tmp_path}/vectors"],
         ["curves", *common, "--data", f"{job}/videos", "--at", "0.5", "--output", f"{tmp_path}/c"],
-        ["train", *common, "--data", f"{job}/videos", "--output", f"{tmp_path}/t"],
+        ["train", *common, "--data", f"{job}/videos/test.csv", "--output", f"{tmp_path}/t"],
     ):
         assert cli.main(words) == 2, words
         assert "a budget by confidence" in capsys.readouterr().err, words

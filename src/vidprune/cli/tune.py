@@ -77,6 +77,14 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         metavar="SPEC",
         help="without r, places or schedule (sta sta:fold=true random:fold=true tome)",
     )
+    group.add_argument(
+        "--by-content",
+        nargs="+",
+        default=(),
+        choices=("confidence", "change"),
+        metavar="SIGNAL",
+        help="also let a clip's confidence or change choose between two settings (docs/content.md)",
+    )
     group.add_argument("--trials", type=int, default=60, metavar="N", help="at most (60)")
     group.add_argument("--minutes", type=float, metavar="N", help="at most, of the search itself")
     group.add_argument(
@@ -144,6 +152,7 @@ def _asked(arguments: argparse.Namespace) -> "Asked":
         source=arguments.source,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
+        by_content=tuple(arguments.by_content),
     )
 
 

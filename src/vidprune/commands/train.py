@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from vidprune.commands.evaluate import check_labels, evaluate_each, model_digest
 from vidprune.environment import environment, usable_cores
 from vidprune.inference import Classifier
+from vidprune.macs import costs
 from vidprune.parallel import Process
 from vidprune.pruned import prune, unprune
 from vidprune.reducers.spec import describe, file_name, parse
@@ -133,6 +134,8 @@ class Job:
         check_spared(self.output, dict.fromkeys(sample.path.parent for sample in listed))
         for reducer in (self.recipe.reducer, *self.recipe.evaluated):
             prune(self.model, parse(reducer))
+        # Refuses what has no one forward.
+        costs(self.model, self.recipe.reducer)
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a run to be taken up again."""

@@ -20,12 +20,14 @@ from vidprune.exporting.running import Exported
 from vidprune.inference import Request, best_device, read_requests
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
 from vidprune.macs import costs
+from vidprune.reducers.by_content import SIGNALS, Signal
 from vidprune.reducers.spec import NONE, parse, with_r
 from vidprune.runs import write_atomically
 from vidprune.sources import sources_of
 from vidprune.tuning.figures import Losses, Spent
+from vidprune.tuning.limits import best_budget
 from vidprune.tuning.record import Tuning
-from vidprune.tuning.search import Budget, Search, Tried, best_of
+from vidprune.tuning.search import Budget, Search, Tried, best_of, nearest_of
 from vidprune.tuning.space import METHODS
 from vidprune.tuning.target import Target
 from vidprune.tuning.trying import Bench, Video
@@ -39,8 +41,9 @@ _CHECK_REPEATS = 11
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a search is for, what it may choose and how long it goes on. `check_share`: of the
-    videos, or of their sources, those that it does not see, on which what it found is checked.
+    """What a search is for, what it may choose and how long it goes on. `by_content`: the signals
+    by which a budget may choose, clip by clip, among settings that were tried. `check_share`: of
+    the videos, or of their sources, those that it does not see, on which what it found is checked.
 
     Raises ValueError where that leaves nothing, or a target of top-1 has no labels.
     """
@@ -52,8 +55,10 @@ class Asked:
     source: str | None = None
     seed: int = 0
     batch_size: int = 8
+    by_content: tuple[Signal, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_by_content()
         if not 0 < self.check_share < 1:
             raise ValueError(f"check_share={self.check_share:g} must lie between 0 and 1")
         if not self.methods:
@@ -66,6 +71,18 @@ class Asked:
                     "leave that out"
                 )
             parse(with_r(method, 1))
+
+    def _check_by_content(self) -> None:
+        for signal in self.by_content:
+            if signal not in SIGNALS:
+                raise ValueError(
+                    f"by_content={signal!r} is not known; choose among {', '.join(SIGNALS)}"
+                )
+        if self.by_content and self.target.kind == "latency_ms":
+            raise ValueError(
+                "latency_ms is kept to by every batch, and a budget by content has none that is "
+                "the same for all; leave by_content out, or ask for speedup"
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,7 @@ def tune(
         observe(each, best_of(asked.target, tried))
     held = _Held(bench, unseen, None if kept is None else kept[list(unseen)])
     record = Tuning(
-        **_outcome(search, held, tried),
+        **_outcome(search, held, tried, asked.by_content),
         target=asked.target,
         tried=tuple(tried),
         methods=asked.methods,
@@ -169,12 +186,18 @@ def _check_target(target: Target, model: PreTrainedModel) -> None:
         )
 
 
-def _outcome(search: Search, held: "_Held", tried: Sequence[Tried]) -> dict[str, Any]:
+def _outcome(
+    search: Search, held: "_Held", tried: Sequence[Tried], by_content: Sequence[Signal]
+) -> dict[str, Any]:
     """What the search comes to, and how that holds on what it did not see."""
-    found = best_of(search.target, tried)
+    alike = best_of(search.target, tried)
+    base = alike or nearest_of(search.target, tried)
+    others = tuple(search.at_other_costs(base)) if base and (alike or by_content) else ()
+    budget = best_budget(search, (*tried, *others), by_content, alike) if by_content else None
+    found = best_of(search.target, [each for each in (alike, budget) if each is not None])
     if found is None:
         nothing = dict.fromkeys(("found", "check", "costs", "published"))
-        return {"reducer": NONE, "reached": False, "others": (), **nothing}
+        return {"reducer": NONE, "reached": False, "others": others, **nothing}
     check, spent = held.losses(found.reducer), held.spent(found.reducer)
     figure = spent.of(search.target) if search.target.is_cost else check.of(search.target)
     return {
@@ -184,7 +207,8 @@ def _outcome(search: Search, held: "_Held", tried: Sequence[Tried]) -> dict[str,
         "check": check,
         "costs": spent,
         "published": held.published(found),
-        "others": tuple(search.at_other_costs(found)),
+        "others": others,
+        "fixed": held.tried(alike.reducer) if alike and found is budget else None,
     }
 
 
@@ -260,7 +284,16 @@ class _Held:
 
     def spent(self, reducer: str) -> Spent:
         """Once more, more often, and with the clock in any case."""
-        return self.bench.spent(reducer, repeats=_CHECK_REPEATS)
+        return self.bench.spent(reducer, self.videos, repeats=_CHECK_REPEATS)
+
+    def tried(self, reducer: str) -> Tried:
+        """A setting on these, its cost by arithmetic."""
+        return Tried(
+            reducer=reducer,
+            costs=self.bench.spent(reducer, self.videos),
+            losses=self.losses(reducer),
+            whole=True,
+        )
 
     def published(self, found: Tried) -> Tried | None:
         """The paper's STA at that cost; None where none fits the model."""
@@ -268,5 +301,4 @@ class _Held:
             reducer = matched_reducer(self.bench.model.config, "sta", found.costs.gmacs)
         except ValueError:
             return None
-        spent, lost = self.bench.spent(reducer), self.losses(reducer)
-        return Tried(reducer=reducer, costs=spent, losses=lost, whole=True)
+        return self.tried(reducer)

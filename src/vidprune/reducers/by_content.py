@@ -97,7 +97,11 @@ class ByContent:
         """The setting that each of the clips (B, T, 3, H, W), of values in [0, 1], begins with."""
         if self.is_cascade:
             return [0] * len(clips)
-        return [sum(each >= limit for limit in self.limits) for each in change(clips).tolist()]
+        return [self.begun_with(each) for each in change(clips).tolist()]
+
+    def begun_with(self, amount: float) -> int:
+        """The setting that a clip begins with which changes so much."""
+        return 0 if self.is_cascade else sum(amount >= limit for limit in self.limits)
 
     def next(self, setting: int, logits: Tensor) -> list[int | None]:
         """The setting that clips go on to after they were given `logits` (B, classes) by one; None

@@ -37,11 +37,11 @@ def tuning_table(found: Tuning) -> Group:
         table.add_row(
             Text(f"the same\n{seen.videos} of the search"), *_row(found.found.costs, seen)
         )
-    if found.published is not None:
-        own = found.published
-        table.add_row(
-            Text(f"{own.reducer}\n{own.losses.videos} unseen"), *_row(own.costs, own.losses)
-        )
+    for own in (found.fixed, found.published):
+        if own is not None:
+            table.add_row(
+                Text(f"{own.reducer}\n{own.losses.videos} unseen"), *_row(own.costs, own.losses)
+            )
     near = nearest_of(found.target, found.tried) if found.found is None else None
     if near is not None:
         table.add_row(

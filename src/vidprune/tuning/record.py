@@ -21,7 +21,8 @@ class Tuning:
     costs that were measured once more. `found`: the setting as the search knew it; `reducer` is
     none where nothing that was tried reaches the target. `published`: the paper's STA at the cost
     that was found, on the same unseen videos. `tried`: all settings, each once; `others`: the
-    method and places that were found at other costs, on the videos of the search.
+    method and places that were found at other costs, on the videos of the search. `fixed`: where a
+    budget by content was found, the best setting for all clips alike, on the unseen videos.
     """
 
     target: Target
@@ -48,6 +49,7 @@ class Tuning:
     command: str
     date: str
     intervals: str = METHOD
+    fixed: Tried | None = None
 
     def to_json(self) -> str:
         """The record as indented JSON, ended by a line break."""
@@ -63,6 +65,7 @@ class Tuning:
                 "target": Target(**found["target"]),
                 "found": _tried(found["found"]),
                 "published": _tried(found["published"]),
+                "fixed": _tried(found.get("fixed")),
                 "check": _losses(found["check"]),
                 "costs": None if found["costs"] is None else Spent(**found["costs"]),
                 **{

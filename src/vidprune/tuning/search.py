@@ -90,7 +90,7 @@ class Search:
                 self._proposed[reducer] = dict(trial.params)
                 yield known[reducer]
             trial.set_constraint(self.target.kind, excess(self.target, known[reducer]))
-            study.tell(trial, self._objective(known[reducer]))
+            study.tell(trial, objective(self.target, known[reducer]))
 
     def at_other_costs(self, found: Tried) -> Iterator[Tried]:
         """The same method with its places at other shares of the dense cost: what another target
@@ -101,16 +101,11 @@ class Search:
             reducer = suggest(chooser, config, self.methods, share)
             if reducer not in (None, NONE, found.reducer):
                 assert reducer is not None, "it is none of these"
-                yield Tried(
-                    reducer=reducer,
-                    costs=self.bench.spent(reducer),
-                    losses=self._losses(reducer, self.videos),
-                    whole=True,
-                )
+                yield self.whole(reducer)
 
     def tried(self, reducer: str) -> Tried:
         """One setting: what it costs, and loses on as many videos as it deserves."""
-        spent = self.bench.spent(reducer, repeats=_TIMED if self.target.is_timed else 0)
+        spent = self.bench.spent(reducer, self.videos, repeats=self.repeats)
         found = None
         for rung in _RUNGS:
             videos = self.videos[: -(-len(self.videos) // rung)]
@@ -124,6 +119,20 @@ class Search:
             losses=found,
             whole=found.videos == len(self.videos),
         )
+
+    def whole(self, reducer: str) -> Tried:
+        """One setting on all videos."""
+        return Tried(
+            reducer=reducer,
+            costs=self.bench.spent(reducer, self.videos, repeats=self.repeats),
+            losses=self._losses(reducer, self.videos),
+            whole=True,
+        )
+
+    @property
+    def repeats(self) -> int:
+        """How often a setting is timed."""
+        return _TIMED if self.target.is_timed else 0
 
     def _losses(self, reducer: str, videos: tuple[int, ...]) -> Losses:
         sources = None if self.sources is None else self.sources[: len(videos)]
@@ -152,9 +161,10 @@ class Search:
             return self._first_shares()[0]
         return float(trial.suggest_float("share", *_SHARES))
 
-    def _objective(self, found: Tried) -> float:
-        """What is to be as small as can be: the KL where a cost is given, else the cost."""
-        return found.losses.kl_nats.value if self.target.is_cost else found.costs.share
+
+def objective(target: Target, found: Tried) -> float:
+    """What is to be as small as can be: the KL where a cost is given, else the cost."""
+    return found.losses.kl_nats.value if target.is_cost else found.costs.share
 
 
 def excess(target: Target, found: Tried) -> float:
@@ -168,9 +178,7 @@ def best_of(target: Target, tried: Sequence[Tried]) -> Tried | None:
     """The setting that a search comes to: of those that reach the target on all videos, the nearest
     to the dense model where a cost is given, else the cheapest; None where none reaches it."""
     there = [each for each in tried if each.whole and excess(target, each) <= 0]
-    if target.is_cost:
-        return min(there, key=lambda each: each.losses.kl_nats.value, default=None)
-    return min(there, key=lambda each: each.costs.share, default=None)
+    return min(there, key=lambda each: objective(target, each), default=None)
 
 
 def nearest_of(target: Target, tried: Sequence[Tried]) -> Tried | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import median
+from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from vidprune.inference import Classifier, clip_key
 from vidprune.macs import costs
 from vidprune.metrics import mean_probabilities
 from vidprune.pruned import prune
-from vidprune.reducers.spec import NONE
+from vidprune.reducers.by_content import ByContent, change
+from vidprune.reducers.spec import NONE, describe, parse
 from vidprune.tuning.figures import Losses, Spent, losses
 from vidprune.video import Protocol
 
@@ -38,11 +39,35 @@ class Bench:
     videos: Sequence[Video]
     batch_size: int
     device: torch.device
+    # By reducer and video, or repeats.
     _known: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    _measured: dict[tuple[str, int], Spent] = field(default_factory=dict)
+    _changes: dict[int, list[float]] = field(default_factory=dict)
 
     def probabilities(self, reducer: str, videos: Sequence[int]) -> Tensor:
         """Of these videos, by number, the mean over their views, (V, classes); what was worked out
         once is kept."""
+        chosen = parse(reducer)
+        if isinstance(chosen, ByContent):
+            found = [logits for logits, _ in self._by_content(chosen, videos)]
+        else:
+            found = self._logits(reducer, videos)
+        return torch.stack([mean_probabilities(each) for each in found])
+
+    def changes(self, video: int) -> list[float]:
+        """How much its views change from frame to frame."""
+        if video not in self._changes:
+            self._changes[video] = change(self.videos[video].views.float() / 255).tolist()
+        return self._changes[video]
+
+    def confidences(self, reducer: str, videos: Sequence[int]) -> list[float]:
+        """The largest probability of what a setting says of each view of these videos."""
+        return torch.cat(
+            [each.softmax(-1).amax(-1) for each in self._logits(reducer, videos)]
+        ).tolist()
+
+    def _logits(self, reducer: str, videos: Sequence[int]) -> list[Tensor]:
+        """What a setting says of these videos' views, each (views, classes)."""
         missing = [each for each in videos if (reducer, each) not in self._known]
         if missing:
             classifier = self._classifier(reducer)
@@ -54,22 +79,53 @@ class Bench:
                 ]
             ).unflatten(0, (len(missing), -1))
             for each, found in zip(missing, logits, strict=True):
-                self._known[reducer, each] = mean_probabilities(found)
-        return torch.stack([self._known[reducer, each] for each in videos])
+                self._known[reducer, each] = found
+        return [self._known[reducer, each] for each in videos]
+
+    def _by_content(
+        self, chosen: ByContent, videos: Sequence[int]
+    ) -> list[tuple[Tensor, list[int]]]:
+        """Of each video what is answered of its views, (views, classes), and by which settings."""
+        answers = [self._logits(describe(each), videos) for each in chosen.settings]
+        found = []
+        for place, video in enumerate(videos):
+            settings = [chosen.begun_with(each) for each in self.changes(video)]
+            for number, answer in enumerate(answers):
+                onward = chosen.next(number, answer[place])
+                for view, then in enumerate(onward):
+                    if settings[view] == number and then is not None:
+                        settings[view] = then
+            rows = [answers[setting][place][view] for view, setting in enumerate(settings)]
+            found.append((torch.stack(rows), settings))
+        return found
 
     def labels(self, videos: Sequence[int]) -> Tensor | None:
         """Their classes, (V,) int64; None where any has none."""
         found = [self.videos[each].label for each in videos]
         return None if None in found else torch.tensor(found)
 
-    def spent(self, reducer: str, *, repeats: int = 0) -> Spent:
-        """What a setting costs, by arithmetic, and with `repeats` by the clock as well."""
-        taken = costs(self.model, reducer)
-        gmacs, dense = taken.gmacs_per_view, taken.gmacs_dense
-        if not repeats:
-            return Spent(gmacs=gmacs, share=gmacs / dense)
-        seconds, speedup = self._seconds(reducer, repeats)
-        return Spent(gmacs=gmacs, share=gmacs / dense, latency_ms=1000 * seconds, speedup=speedup)
+    def spent(self, reducer: str, videos: Sequence[int], *, repeats: int = 0) -> Spent:
+        """What a setting costs, by arithmetic, and with `repeats` by the clock as well; of a budget
+        by content the mean over the views of these videos."""
+        chosen = parse(reducer)
+        if isinstance(chosen, ByContent):
+            parts = [self._spent(describe(each), repeats) for each in chosen.settings]
+            settings = [each for _, own in self._by_content(chosen, videos) for each in own]
+            return _mean_of(chosen, parts, settings)
+        return self._spent(reducer, repeats)
+
+    def _spent(self, reducer: str, repeats: int) -> Spent:
+        if (reducer, repeats) not in self._measured:
+            taken = costs(self.model, reducer)
+            gmacs, dense = taken.gmacs_per_view, taken.gmacs_dense
+            seconds, speedup = self._seconds(reducer, repeats) if repeats else (None, None)
+            self._measured[reducer, repeats] = Spent(
+                gmacs=gmacs,
+                share=gmacs / dense,
+                latency_ms=None if seconds is None else 1000 * seconds,
+                speedup=speedup,
+            )
+        return self._measured[reducer, repeats]
 
     def losses(self, reducer: str, videos: Sequence[int], sources: Tensor | None) -> Losses:
         """How far a setting is from the dense model on these videos, of these `sources` (V,)."""
@@ -112,3 +168,25 @@ class Bench:
         pixels = torch.stack([self.videos[each].views[view] for each, view in clips])
         keys = [clip_key(self.videos[each].name, view) for each, view in clips]
         return classifier(pixels, torch.tensor(keys))
+
+
+def _mean_of(chosen: ByContent, parts: Sequence[Spent], settings: Sequence[int]) -> Spent:
+    """What a view costs on the whole, of which each is answered by one of the settings."""
+
+    def mean(costs: Sequence[float | None]) -> float | None:
+        known = [each for each in costs if each is not None]
+        if len(known) < len(costs):
+            return None
+        spent = chosen.spent(known)
+        return fmean(spent[each] for each in settings)
+
+    gmacs, share = mean([each.gmacs for each in parts]), mean([each.share for each in parts])
+    assert gmacs is not None, "arithmetic is always known"
+    assert share is not None, "arithmetic is always known"
+    slowness = mean([each.speedup and 1 / each.speedup for each in parts])
+    return Spent(
+        gmacs=gmacs,
+        share=share,
+        latency_ms=mean([each.latency_ms for each in parts]),
+        speedup=None if slowness is None else 1 / slowness,
+    )

@@ -1,0 +1,107 @@
+"""A budget by content out of settings that were tried: which two, and the limit between them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vidprune.metrics import divergence, same_class, top_class
+from vidprune.reducers.by_content import ByContent, Signal
+from vidprune.reducers.spec import NONE, describe, parse
+from vidprune.tuning.search import Search, Tried, excess, objective
+
+# Of the settings that no other beats; between two of them so many limits are tried.
+_MOST_SETTINGS, _LIMITS = 8, 12
+# Of those that seem to reach the target, the most that are looked at with their intervals.
+_LOOKED_AT = 100
+# It takes two graphs, some clips twice, and was chosen among hundreds: what it gains over the best
+# setting for all clips alike must be worth that.
+_WORTH = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Guess:
+    """A budget on the videos of the search: by how much it misses the target, without intervals,
+    and what of it is to be as small as can be."""
+
+    reducer: str
+    excess: float
+    objective: float
+
+
+def best_budget(
+    search: Search, tried: Sequence[Tried], signals: Sequence[Signal], alike: Tried | None
+) -> Tried | None:
+    """The best budget by content that reaches the target on the videos of the search; None where
+    none does, or none is by a tenth better than `alike`, the best setting for all clips.
+
+    It is put together from two settings that were tried on all of them, or from one and the dense
+    model, so that nothing new is computed by a model.
+    """
+    pool = _pool(tried)
+    spelt = [reducer for signal in signals for reducer in _spelt(search, pool, signal)]
+    guesses = [_guess(search, reducer) for reducer in spelt]
+    most = _WORTH * objective(search.target, alike) if alike else float("inf")
+    likely = [each for each in guesses if each.excess <= 0 and each.objective <= most]
+    likely.sort(key=lambda each: each.objective)
+    for guess in likely[:_LOOKED_AT]:
+        found = search.whole(guess.reducer)
+        if excess(search.target, found) <= 0:
+            return found
+    return None
+
+
+def _pool(tried: Sequence[Tried]) -> list[str]:
+    """The dense model and settings that none beats in cost and KL, the cheapest first."""
+    front: list[Tried] = []
+    for each in sorted(tried, key=lambda each: (each.costs.share, each.losses.kl_nats.value)):
+        better = not front or each.losses.kl_nats.value < front[-1].losses.kl_nats.value
+        if each.whole and better and not isinstance(parse(each.reducer), ByContent):
+            front.append(each)
+    step = max(1, -(-len(front) // _MOST_SETTINGS))
+    return [*(each.reducer for each in front[::step]), NONE]
+
+
+def _spelt(search: Search, pool: Sequence[str], signal: Signal) -> Iterator[str]:
+    """Every two settings of the pool with limits between them that part the views evenly."""
+    for place, cheap in enumerate(pool):
+        values = _values(search, cheap, signal)
+        for dear in pool[place + 1 :]:
+            for limit in values:
+                # Whether what changes more takes more or less is for the videos to say.
+                for pair in [(cheap, dear), (dear, cheap)][: 2 if signal == "change" else 1]:
+                    yield describe(
+                        ByContent(signal=signal, settings=tuple(map(parse, pair)), limits=(limit,))
+                    )
+
+
+def _values(search: Search, cheap: str, signal: Signal) -> list[float]:
+    """Of the signal on the views of the search, evenly spread; those that can be limits."""
+    bench = search.bench
+    if signal == "change":
+        found = [each for video in search.videos for each in bench.changes(video)]
+    else:
+        found = bench.confidences(cheap, search.videos)
+    ranks = torch.linspace(0, 1, _LIMITS + 2, dtype=torch.float64)[1:-1]
+    spread = torch.tensor(found, dtype=torch.float64).quantile(ranks).tolist()
+    return [
+        limit for limit in dict.fromkeys(float(f"{each:.6g}") for each in spread) if 0 < limit <= 1
+    ]
+
+
+def _guess(search: Search, reducer: str) -> _Guess:
+    bench, target = search.bench, search.target
+    dense, other = (bench.probabilities(each, search.videos) for each in (NONE, reducer))
+    kl = float(divergence(dense, other).mean())
+    spent = bench.spent(reducer, search.videos, repeats=search.repeats)
+    if target.is_cost:
+        return _Guess(reducer=reducer, excess=target.excess(spent.of(target)), objective=kl)
+    figure = kl
+    if target.kind == "agreement":
+        figure = 100 * float(same_class(dense, other).double().mean())
+    elif target.kind == "drop_points":
+        labels = bench.labels(search.videos)
+        assert labels is not None, "a target of top-1 has labels"
+        right = [(top_class(each) == labels).double().mean() for each in (dense, other)]
+        figure = 100 * float(right[0] - right[1])
+    return _Guess(reducer=reducer, excess=target.excess(figure), objective=spent.share)
