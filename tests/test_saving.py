@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import inspect
 import json
 import os
 import pickle
@@ -30,6 +31,7 @@ from vidprune.commands.evaluate import model_digest
 from vidprune.demo.clips import write_clips
 from vidprune.prepare import ViewOptions, load_model
 from vidprune.pruned import RECORDED
+from vidprune.reducers.spec import describe
 
 SPEC = "sta:r=4,order=BFB"
 
@@ -324,3 +326,21 @@ def test_it_is_pushed_and_comes_back_pruned(saved: Path, hub: str, tmp_path: Pat
     card = Hub.files["README.md"].decode()
     assert 'vidprune.load("someone/tiny")' in card
     assert json.loads(Hub.files["config.json"])[RECORDED] == SPEC
+
+
+def test_load_prunes_as_it_is_asked_whatever_the_checkpoint_records(tmp_path: Path) -> None:
+    """By a text, an object or a recipe's file; and not at all by `none`."""
+    vidprune.prune(tiny_videomae(), "sta:r=4").save_pretrained(tmp_path / "model")
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text('{"reducer": "confidence:sta:r=6@0.5@none"}')
+    for asked, wanted in (
+        (None, "sta:r=4"),
+        ("random:r=2", "random:r=2"),
+        (vidprune.STA(r=2), "sta:r=2"),
+        (str(recipe), "confidence:sta:r=6@0.5@none"),
+        ("none", "none"),
+    ):
+        model = vidprune.load(tmp_path / "model", reducer=asked)
+        assert describe(model.reducer) == wanted
+        assert not hasattr(model.config, "vidprune_reducer")
+    assert list(inspect.signature(vidprune.load).parameters)[:3] == ["source", "reducer", "arch"]

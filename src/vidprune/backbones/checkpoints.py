@@ -65,8 +65,9 @@ def load(
     given: "int8", or on newer GPUs, of models in bfloat16, "float8". Such a model is for inference
     and is not saved; layers in 8 bits are torchao's, whatever `onednn` says of the others.
 
-    A checkpoint that was saved pruned is pruned again by `vidprune.load`; `unprune` gives the dense
-    model.
+    `vidprune.load` also takes `reducer`, as `prune` does, such as "sta:r=64" or the file of a recipe.
+    Where none is given, a checkpoint that was saved pruned is pruned again; `reducer="none"`, or
+    `unprune`, gives the dense model.
 
     The model's `config` also records `image_mean` and `image_std` (of pixels in [0, 1]) and,
     where they matter, `fc_norm_eps` and `position_grid`, which `load` reads back.

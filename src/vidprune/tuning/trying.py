@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from vidprune.benchmarking.measure import Run, in_turn
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import costs
-from vidprune.metrics import mean_probabilities
 from vidprune.pruned import prune
 from vidprune.reducers.by_content import ByContent, change
 from vidprune.reducers.spec import NONE, describe, parse
@@ -49,10 +48,10 @@ class Bench:
         once is kept."""
         chosen = parse(reducer)
         if isinstance(chosen, ByContent):
-            found = [logits for logits, _ in self._by_content(chosen, videos)]
+            logits, _ = self._by_content(chosen, videos)
         else:
-            found = self._logits(reducer, videos)
-        return torch.stack([mean_probabilities(each) for each in found])
+            logits = torch.cat(self._logits(reducer, videos))
+        return logits.unflatten(0, (len(videos), -1)).double().softmax(-1).mean(1)
 
     def changes(self, video: int) -> list[float]:
         """How much its views change from frame to frame."""
@@ -62,9 +61,8 @@ class Bench:
 
     def confidences(self, reducer: str, videos: Sequence[int]) -> list[float]:
         """The largest probability of what a setting says of each view of these videos."""
-        return torch.cat(
-            [each.softmax(-1).amax(-1) for each in self._logits(reducer, videos)]
-        ).tolist()
+        found: list[float] = torch.cat(self._logits(reducer, videos)).softmax(-1).amax(-1).tolist()
+        return found
 
     def _logits(self, reducer: str, videos: Sequence[int]) -> list[Tensor]:
         """What a setting says of these videos' views, each (views, classes)."""
@@ -82,22 +80,17 @@ class Bench:
                 self._known[reducer, each] = found
         return [self._known[reducer, each] for each in videos]
 
-    def _by_content(
-        self, chosen: ByContent, videos: Sequence[int]
-    ) -> list[tuple[Tensor, list[int]]]:
-        """Of each video what is answered of its views, (views, classes), and by which settings."""
-        answers = [self._logits(describe(each), videos) for each in chosen.settings]
-        found = []
-        for place, video in enumerate(videos):
-            settings = [chosen.begun_with(each) for each in self.changes(video)]
-            for number, answer in enumerate(answers):
-                onward = chosen.next(number, answer[place])
-                for view, then in enumerate(onward):
-                    if settings[view] == number and then is not None:
-                        settings[view] = then
-            rows = [answers[setting][place][view] for view, setting in enumerate(settings)]
-            found.append((torch.stack(rows), settings))
-        return found
+    def _by_content(self, chosen: ByContent, videos: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """What is answered of these videos' views, (views, classes), and by which settings."""
+        answers = [torch.cat(self._logits(describe(each), videos)) for each in chosen.settings]
+        settings = [chosen.begun_with(each) for video in videos for each in self.changes(video)]
+        for number, answer in enumerate(answers):
+            onward = chosen.next(number, answer)
+            settings = [
+                then if own == number and then is not None else own
+                for own, then in zip(settings, onward, strict=True)
+            ]
+        return torch.stack(answers)[settings, range(len(settings))], settings
 
     def labels(self, videos: Sequence[int]) -> Tensor | None:
         """Their classes, (V,) int64; None where any has none."""
@@ -110,7 +103,7 @@ class Bench:
         chosen = parse(reducer)
         if isinstance(chosen, ByContent):
             parts = [self._spent(describe(each), repeats) for each in chosen.settings]
-            settings = [each for _, own in self._by_content(chosen, videos) for each in own]
+            _, settings = self._by_content(chosen, videos)
             return _mean_of(chosen, parts, settings)
         return self._spent(reducer, repeats)
 
