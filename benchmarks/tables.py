@@ -90,6 +90,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy-jhmdb": partial(accuracy, "jhmdb"),
     "reproduced": partial(reproduced, "table2"),
     **curve_tables.TABLES,
+    **content_tables.TABLES,
     **deployment_tables.TABLES,
     **training_tables.TABLES,
     **{

@@ -218,13 +218,13 @@ def test_a_search_is_the_same_for_the_same_seed(model: PreTrainedModel) -> None:
     target = Target(kind="gmacs", value=gmacs)
     first, second, other = (
         [each.reducer for each in Search(bench(model), target, tuple(range(6)), seed=seed)(budget)]
-        for seed, budget in ((0, Budget(trials=14)), (0, Budget(trials=14)), (1, Budget(trials=14)))
+        for seed, budget in ((0, Budget(trials=6)), (0, Budget(trials=6)), (1, Budget(trials=6)))
     )
     assert first == second
     assert first != other
-    assert len(set(first)) == len(first) > 4
+    assert len(set(first)) == len(first) > 3
     assert all(costs(model, each).gmacs_per_view <= gmacs for each in first)
-    assert len(first) <= 14
+    assert len(first) <= 6
 
 
 def test_time_ends_a_search(model: PreTrainedModel) -> None:
@@ -408,7 +408,8 @@ def test_another_command_s_outcome_is_kept_beside(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "1.5", "--workers", "0"]
-    for trials in ("1", "1", "2"):
+    words += ["--batch-size", "1"]
+    for trials in ("1", "2"):
         assert main([*words, "--trials", trials, "--output", str(tmp_path)]) == 0
     said = capsys.readouterr().err
     assert "the recipe.json that another command left there is recipe.1.json now" in said

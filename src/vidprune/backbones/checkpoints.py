@@ -65,7 +65,7 @@ def load(
     given: "int8", or on newer GPUs, of models in bfloat16, "float8". Such a model is for inference
     and is not saved; layers in 8 bits are torchao's, whatever `onednn` says of the others.
 
-    `vidprune.load` also takes `reducer`, as `prune` does, such as "sta:r=64" or the file of a recipe.
+    `vidprune.load` also takes `reducer`, as `prune` does, such as "sta:r=64" or a recipe's file.
     Where none is given, a checkpoint that was saved pruned is pruned again; `reducer="none"`, or
     `unprune`, gives the dense model.
 

@@ -1,6 +1,7 @@
 """What a search may choose: a method, where it drops tokens, and how many at each place."""
 
 from fractions import Fraction
+from functools import cache
 from typing import Protocol
 
 from transformers import PreTrainedConfig
@@ -88,27 +89,30 @@ def _with_drops(
     be."""
     most = shape_of(config).grid.tokens_per_frame
 
-    def spelt(scale: float) -> str | None:
-        """What drops that many per frame at the first place; None where a frame has too few."""
-        drops = [round(scale * tilt**index) for index in range(len(blocks))]
+    @cache
+    def spelt(drops: tuple[int, ...]) -> tuple[str | None, float]:
+        """What drops that many per frame at the places, and its cost; None where a frame has too
+        few."""
         if not any(drops):
-            return NONE
+            return NONE, costs(config, NONE).gmacs_per_view
         where, amounts = ("/".join(map(str, each)) + "/" for each in (blocks, drops))
         text = f"{method}{',' if ':' in method else ':'}schedule={amounts},blocks={where}"
         try:
-            costs(config, text)
+            gmacs = costs(config, text).gmacs_per_view
         except ValueError:
-            return None
-        return describe(parse(text))
+            return None, 0.0
+        return describe(parse(text)), gmacs
 
     low, high = Fraction(0), Fraction(most)
     best = cheapest = None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        text = spelt(float(middle))
+        text, gmacs = spelt(
+            tuple(round(float(middle) * tilt**place) for place in range(len(blocks)))
+        )
         if text is None:
             high = middle
-        elif costs(config, text).gmacs_per_view <= wanted:
+        elif gmacs <= wanted:
             high, best = middle, text
         else:
             low, cheapest = middle, text
