@@ -8,13 +8,15 @@ costs as much: the record behind docs/content.md, from runs of `benchmarks/curve
 
 Videos are halved by source. On each half two settings of a method and the limit between them are
 chosen as `vidprune tune` does it, to cost no more than the method's own setting and to stay as near
-to the dense model as can be; what is chosen is judged on the other half. Beside confidence and
-change there is a signal that tells nothing, drawn at random, and one that is not offered, how
-unevenly STA's redundancy lies over a clip's tokens.
+to the dense model as can be; what is chosen is judged on the other half. A budget has to be chosen,
+even where `tune` would stay with the one setting: on how many halves it would take one is said.
+Beside confidence and change there is a signal that tells nothing, drawn at random, and one that is
+not offered, how unevenly STA's redundancy lies over a clip's tokens.
 """
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,10 +32,10 @@ from vidprune.environment import environment
 from vidprune.insight.watching import watch
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES, difference_interval, mean_interval
 from vidprune.macs import costs
-from vidprune.metrics import divergence, mean_probabilities, same_class, top_class
+from vidprune.metrics import divergence, same_class, top_class
 from vidprune.prepare import ViewOptions, load_model, protocol_for, read_clip
 from vidprune.pruned import prune
-from vidprune.reducers.by_content import change
+from vidprune.reducers.by_content import Signal, change
 from vidprune.reducers.spec import file_name
 from vidprune.sources import sources_of
 from vidprune.tuning.limits import best_budget
@@ -69,7 +71,8 @@ class Told(Bench):
         """As told."""
         return list(self.amounts[video])
 
-    def _logits(self, reducer: str, videos: Sequence[int]) -> list[Tensor]:
+    def logits(self, reducer: str, videos: Sequence[int]) -> list[Tensor]:
+        """As told."""
         return [self.known[reducer, each] for each in videos]
 
 
@@ -98,7 +101,7 @@ def signals_of(path: Path, protocol: Protocol, pruned: Any, options: ViewOptions
     seen = watch(pruned, read_clip(path, pruned, options=options))
     relative = seen.choices[0].scores["redundancy"]
     uneven = (relative - 1).abs().nan_to_num().mean(-1) / 2
-    return {"change": change(views.float() / 255).tolist(), "redundancy": uneven.tolist()}
+    return {"change": change(views).tolist(), "redundancy": uneven.tolist()}
 
 
 def gathered(
@@ -139,71 +142,99 @@ def halves(sources: Tensor) -> tuple[Tensor, Tensor]:
     return first.nonzero().flatten(), (~first).nonzero().flatten()
 
 
-def judged(
-    model: Any, data: Data, sources: Tensor, ladder: list[str], fixed: str, signal: str, out: bool
-) -> dict[str, Any]:
-    """A budget at the cost of one setting of a method, chosen on each half and judged on the
-    other, and paired with that setting."""
-    videos = [
-        Video(name, torch.empty(len(data.signals["drawn"][number]), 0), int(label))
-        for number, (name, label) in enumerate(zip(data.names, data.labels, strict=True))
-    ]
-    bench = Told(
-        model,
-        protocol_for(model, ViewOptions()),
-        videos,
-        8,
-        torch.device("cpu"),
-        known=data.known,
-        amounts=data.signals["change" if signal == "confidence" else signal],
-    )
-    gmacs = costs(model, fixed).gmacs_per_view
-    probabilities: list[Tensor] = [torch.empty(0)] * len(videos)
-    texts, spent = [], 0.0
-    parts = halves(sources)
-    for seen, unseen in (parts, parts[::-1]):
-        search = Search(bench, Target(kind="gmacs", value=gmacs), tuple(seen.tolist()))
-        kind = "confidence" if signal == "confidence" else "change"
-        found = best_budget(search, [search.whole(each) for each in ladder], (kind,), None)
-        if found is None:
-            return {"signal": signal, "fixed": fixed, "budgets": [], "gmacs": None}
-        texts.append(found.reducer)
-        spent += len(unseen) * bench.spent(found.reducer, unseen.tolist()).gmacs
-        answered = bench.probabilities(found.reducer, unseen.tolist())
-        for video, probability in zip(unseen.tolist(), answered, strict=True):
-            probabilities[video] = probability
-    dense, alike = (
-        torch.stack([mean_probabilities(data.known[each, video]) for video in range(len(videos))])
-        for each in ("none", fixed)
-    )
-    budget = torch.stack(probabilities)
-    return {
-        "signal": signal,
-        "fixed": fixed,
-        "budgets": texts,
-        "gmacs": spent / len(videos),
-        "gmacs_fixed": gmacs,
-        **differences(dense, alike, budget, data.labels, sources if out else None),
-    }
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The videos of a data set, on which budgets of one signal are chosen and judged."""
+
+    bench: Bench
+    labels: Tensor
+    sources: Tensor
+    signal: str
+
+    @classmethod
+    def of(cls, model: Any, data: Data, sources: Tensor, signal: str) -> "Trial":
+        """With what the runs say in the place of the model's answers."""
+        videos = [
+            Video(name, torch.empty(len(data.signals["drawn"][number]), 0), int(label))
+            for number, (name, label) in enumerate(zip(data.names, data.labels, strict=True))
+        ]
+        bench = Told(
+            model,
+            protocol_for(model, ViewOptions()),
+            videos,
+            8,
+            torch.device("cpu"),
+            known=data.known,
+            amounts=data.signals["change" if signal == "confidence" else signal],
+        )
+        return cls(bench, data.labels, sources, signal)
+
+    def chosen(self, ladder: list[str], fixed: str, seen: Tensor) -> tuple[str | None, bool]:
+        """On one half the best budget that costs no more than a setting, and whether `tune` would
+        take one in the place of the setting."""
+        gmacs = costs(self.bench.model, fixed).gmacs_per_view
+        search = Search(self.bench, Target(kind="gmacs", value=gmacs), tuple(seen.tolist()))
+        kind: Signal = "confidence" if self.signal == "confidence" else "change"
+        tried = [search.whole(each) for each in ladder]
+        found = best_budget(search, tried, (kind,), None)
+        alike = tried[ladder.index(fixed)]
+        taken = best_budget(search, tried, (kind,), alike) is not None
+        return found and found.reducer, taken
+
+    def row(self, ladder: list[str], fixed: str) -> dict[str, Any]:
+        """Budgets in the place of one setting, each judged on the half that did not choose it."""
+        parts = halves(self.sources)
+        found = [self.chosen(ladder, fixed, half) for half in parts]
+        texts = [text for text, _ in found if text is not None]
+        row = {
+            "signal": self.signal,
+            "fixed": fixed,
+            "gmacs_fixed": costs(self.bench.model, fixed).gmacs_per_view,
+            "taken": sum(taken for _, taken in found),
+            # The other signals have no text of their own.
+            "budgets": texts if self.signal in ("confidence", "change") else [],
+        }
+        if len(texts) < len(parts):
+            return row
+        dense, alike = (self.probabilities(each) for each in ("none", fixed))
+        budget, spent = torch.empty_like(dense), 0.0
+        for text, unseen in zip(texts, parts[::-1], strict=True):
+            budget[unseen] = self.bench.probabilities(text, unseen.tolist())
+            spent += len(unseen) * self.bench.spent(text, unseen.tolist()).gmacs
+        gmacs = spent / len(self.sources)
+        return row | {"gmacs": gmacs} | self.differences(dense, alike, budget)
+
+    def probabilities(self, reducer: str) -> Tensor:
+        """Of all videos, (V, classes)."""
+        return self.bench.probabilities(reducer, range(len(self.sources)))
+
+    def differences(self, dense: Tensor, alike: Tensor, budget: Tensor) -> dict[str, Any]:
+        """What one setting and a budget lose, and the budget against the setting, pair by pair."""
+        sources = self.sources if len(self.sources.unique()) < len(self.sources) else None
+        strayed = [divergence(dense, each) for each in (alike, budget)]
+        same = [same_class(dense, each) for each in (alike, budget)]
+        right = [top_class(each) == self.labels for each in (alike, budget)]
+        moved = {
+            "kl_nats": mean_interval(strayed[1] - strayed[0], sources),
+            "agreement": difference_interval(same[0], same[1], sources),
+            "top1": difference_interval(right[0], right[1], sources),
+        }
+        return {
+            "kl_nats": [each.mean().item() for each in strayed],
+            "agreement": [100 * each.double().mean().item() for each in same],
+            "top1": [100 * each.double().mean().item() for each in right],
+            "against_fixed": {name: found and asdict(found) for name, found in moved.items()},
+            "least_sure_tenth": least_sure_tenth(alike, same[0], strayed[0]),
+        }
 
 
-def differences(
-    dense: Tensor, alike: Tensor, budget: Tensor, labels: Tensor, sources: Tensor | None
-) -> dict[str, Any]:
-    """What one setting and a budget lose, and the budget against the setting, pair by pair."""
-    strayed = [divergence(dense, each) for each in (alike, budget)]
-    same = [same_class(dense, each) for each in (alike, budget)]
-    right = [top_class(each) == labels for each in (alike, budget)]
-    moved = {
-        "kl_nats": mean_interval(strayed[1] - strayed[0], sources),
-        "agreement": difference_interval(same[0], same[1], sources),
-        "top1": difference_interval(right[0], right[1], sources),
-    }
+def least_sure_tenth(alike: Tensor, same: Tensor, strayed: Tensor) -> dict[str, float]:
+    """Which share of a setting's disagreements with the dense model, and of its KL, lie in the
+    tenth of the videos of whose answers it is least sure, in per cent."""
+    unsure = alike.amax(-1).argsort()[: len(alike) // 10]
     return {
-        "kl_nats": [each.mean().item() for each in strayed],
-        "agreement": [100 * each.double().mean().item() for each in same],
-        "top1": [100 * each.double().mean().item() for each in right],
-        "against_fixed": {name: found and asdict(found) for name, found in moved.items()},
+        "disagreements": 100 * float((~same)[unsure].sum() / (~same).sum().clamp_min(1)),
+        "kl_nats": 100 * float(strayed[unsure].sum() / strayed.sum()),
     }
 
 
@@ -222,23 +253,24 @@ def main() -> None:
     if asked.source is not None:
         sources = sources_of(data.names, asked.source)
     model = load_model(asked.model[0], options=ViewOptions())
+    trials = [Trial.of(model, data, sources, signal) for signal in SIGNALS]
     rows = [
-        {"method": method}
-        | judged(model, data, sources, ladder, fixed, signal, asked.source is not None)
+        {"method": method} | trial.row(ladder, fixed)
         for method, ladder in ladders.items()
         for fixed in ladder[:-1]
-        for signal in SIGNALS
+        for trial in trials
     ]
     report = json.loads((Path(asked.runs[0]) / "none" / "report.json").read_text("utf-8"))
     record = {
         "rows": rows,
         "gmacs_dense": costs(model, "none").gmacs_per_view,
         "videos": len(data.names),
+        "distinct": len(set(data.names)),
         "sources": int(sources.max()) + 1,
         "intervals": METHOD if asked.source is None else METHOD_OVER_SOURCES,
         "runs": {name: report[name] for name in ("dtype", "batch_size", "environment", "command")},
         "environment": environment(torch.device("cpu")),
-        "command": f"python benchmarks/by_content.py {asked.name}",
+        "command": f"python {shlex.join(sys.argv)}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     folder = RESULTS / "by-content"

@@ -1,12 +1,14 @@
 """Whether a budget by content takes as long as its arithmetic says: the record `speed` of
-docs/content.md. Clips are in memory; dense, one setting and a budget of as much arithmetic answer
-all of them in turn.
+docs/content.md. Clips are in memory; the dense model, single settings and budgets answer all of
+them in turn.
 
     python benchmarks/content_speed.py --data runs/curves/clips-generated-1440
 """
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +26,14 @@ from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import prune
 from vidprune.video import read_dataset, read_views
 
-REDUCERS = ("none", "sta:r=21", "confidence:sta:r=33@0.957577@sta:r=4")
+# Of as much arithmetic as one setting, and one of which few clips are asked again.
+REDUCERS = (
+    "none",
+    "sta:r=21",
+    "confidence:sta:r=33@0.957577@sta:r=4",
+    "sta:r=33",
+    "confidence:sta:r=33@0.5@none",
+)
 BATCHES = (1, 16)
 CLIPS, PASSES = 192, 5
 
@@ -86,7 +95,7 @@ def main() -> None:
         "dtype": "float32",
         "environment": environment(torch.device("cpu")),
         "threads": torch.get_num_threads(),
-        "command": "python benchmarks/content_speed.py",
+        "command": f"python {shlex.join(sys.argv)}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     (RESULTS / "by-content" / "speed.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")

@@ -26,21 +26,26 @@ def budgets(name: str) -> str:
     lines = [
         "| one setting | arithmetic, % | same class, % | "
         + " | ".join(f"{each}, points" for each in _SIGNALS.values())
-        + " | KL by confidence, nats | top-1 by confidence, points |",
-        "|---|--:|--:|" + "--:|" * (len(_SIGNALS) + 2),
+        + " | KL by confidence, nats | top-1 by confidence, points | its arithmetic, % "
+        "| taken by `tune` | disagreements in the least sure tenth, % |",
+        "|---|--:|--:|" + "--:|" * (len(_SIGNALS) + 5),
     ]
+    dense = record["gmacs_dense"]
     for fixed in dict.fromkeys(fixed for fixed, _ in rows):
         sure = rows[fixed, "confidence"]
-        share = 100 * sure["gmacs_fixed"] / record["gmacs_dense"]
-        cells = [f"`{fixed}`", f"{share:.0f}", f"{sure['agreement'][0]:.1f}"]
+        cells = [f"`{fixed}`", f"{100 * sure['gmacs_fixed'] / dense:.0f}"]
+        cells += [f"{sure['agreement'][0]:.1f}"]
         cells += [_moved(rows[fixed, signal], "agreement", "+.1f") for signal in _SIGNALS]
         cells += [_moved(sure, "kl_nats", "+.3f"), _moved(sure, "top1", "+.1f")]
+        cells += [f"{100 * sure['gmacs'] / dense:.0f}", f"{sure['taken']} of 2"]
+        cells += [f"{sure['least_sure_tenth']['disagreements']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     runs = record["runs"]
     said = (
-        f"{record['videos']} videos of {record['sources']} sources; runs in {runs['dtype']}, batch "
-        f"{runs['batch_size']}, {hardware(runs['environment'])}, of `{runs['command']}`; "
-        f"`{record['command']}`, {record['date'][:10]}. In brackets: {record['intervals']}."
+        f"{record['videos']} videos, {record['distinct']} of them distinct, of {record['sources']} "
+        f"sources; runs in {runs['dtype']}, batch {runs['batch_size']}, "
+        f"{hardware(runs['environment'])}, of `{runs['command']}`; `{record['command']}`, "
+        f"{record['date'][:10]}. In brackets: {record['intervals']}."
     )
     return "\n".join([*lines, "", said, ""])
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import content_tables
 import corpus_tables
 import curve_tables
 import deployment_tables

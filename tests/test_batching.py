@@ -94,14 +94,29 @@ def test_by_change_each_view_is_seen_by_one_model() -> None:
     assert models[1].seen == [40, 50, 60, 70, 80]
 
 
-def test_a_view_whose_batch_does_not_fill_does_not_wait_for_the_end() -> None:
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("rare", [1, 4])
+def test_a_view_whose_batch_does_not_fill_does_not_wait_for_the_end(ahead: int, rare: int) -> None:
+    """Nor one whose batch has begun and which no other follows."""
     models = [Model(1.0), Model(1.0)]
-    queue = Queue(models, cascade(float(torch.tensor([5.0, 0.0]).softmax(0)[0])))
-    rare = view(0)
-    queue.put(rare)
-    for _ in range((_PATIENCE + 1) * 4):
-        assert models[1].batches == [] or rare.output is not None
+    queue = Queue(models, cascade(float(torch.tensor([5.0, 0.0]).softmax(0)[0])), ahead=ahead)
+    unsure = [view(0) for _ in range(rare)]
+    for each in unsure:
+        queue.put(each)
+    put = 0
+    while any(each.output is None for each in unsure):
+        put += 1
+        # At the first model, and at the second for its batch to fill.
+        assert put <= 2 * (_PATIENCE * 4 + 8)
         queue.put(view(9))
-    assert rare.output is not None
-    assert models[1].batches == [[0]]
-    assert rare.setting == 1
+    assert models[1].batches == [[0] * rare]
+    assert {each.setting for each in unsure} == {1}
+
+
+def test_confidence_looks_at_no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would cost more than what it saves, clip by clip."""
+    monkeypatch.setattr("vidprune.reducers.by_content.change", lambda clips: 1 / 0)
+    queue, seen = Queue([Model(1.0), Model(1.0)], cascade(0.9)), view(3)
+    queue.put(seen)
+    queue.finish()
+    assert seen.output is not None

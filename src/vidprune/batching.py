@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vidprune.reducers.by_content import ByContent
 
-# A view waits for its batch to fill while so many batches' views are put; then it is filled up.
-_PATIENCE = 8
+# A view waits while so many batches' views are put: for its batch to fill, which is filled up then,
+# and for the answer. Only what waits for a batch holds pixels.
+_PATIENCE = 32
 
 
 class Answering(Protocol):
@@ -33,8 +34,8 @@ class View:
     key: int
     output: Tensor | None = None
     setting: int | None = None
-    # Its number among all that were put.
-    number: int = 0
+    # How many had been put when it came to the model that it is at.
+    came: int = 0
 
 
 class Queue:
@@ -55,16 +56,18 @@ class Queue:
 
     def put(self, view: View) -> None:
         """Take in a view, whose answer comes with this call or a later one."""
-        assert view.pixels is not None, "it has no answer yet"
-        view.number, self._count = self._count, self._count + 1
+        assert view.pixels is not None, "it was put before"
+        self._count += 1
         lane = 0
         if self._by_content is not None:
-            (lane,) = self._by_content.first(view.pixels[None].float() / 255)
-        self._lanes[lane].add(view)
+            (lane,) = self._by_content.first(view.pixels[None])
+        self._send(view, lane)
         for number, each in enumerate(self._lanes):
-            if each.is_late(self._count):
+            patience = self._count - _PATIENCE * each.model.batch_size
+            if each.waiting and each.waiting[0].came < patience:
                 each.begin()
-            self._settle(number, self._ahead)
+            late = bool(each.begun) and each.begun[0][0][0].came < patience
+            self._settle(number, 0 if late else self._ahead)
 
     def finish(self) -> None:
         """Answer all that were put."""
@@ -72,6 +75,10 @@ class Queue:
             # Those that go on do so to a later lane.
             lane.begin()
             self._settle(number, 0)
+
+    def _send(self, view: View, lane: int) -> None:
+        view.came = self._count
+        self._lanes[lane].add(view)
 
     def _settle(self, number: int, ahead: int) -> None:
         for views, outputs in self._lanes[number].answers(ahead):
@@ -81,7 +88,7 @@ class Queue:
                     view.output, view.pixels = output, None
                     view.setting = None if self._by_content is None else number
                 else:
-                    self._lanes[lane].add(view)
+                    self._send(view, lane)
 
     def _onward(self, number: int, outputs: Tensor) -> list[int | None]:
         if self._by_content is None:
@@ -101,11 +108,6 @@ class _Lane:
         self.waiting.append(view)
         if len(self.waiting) == self.model.batch_size:
             self.begin()
-
-    def is_late(self, count: int) -> bool:
-        """Whether the first that waits has done so for long, where `count` have been put."""
-        patience = _PATIENCE * self.model.batch_size
-        return bool(self.waiting) and count - self.waiting[0].number > patience
 
     def begin(self) -> None:
         """Begin a batch of those that wait, if any does."""

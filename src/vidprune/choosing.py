@@ -15,15 +15,17 @@ def answer_by_content(
     by_content: ByContent,
     models: Sequence[Answer],
     clips: Tensor,
-    seen: Tensor,
+    seen: Callable[[], Tensor],
     clip_keys: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Logits of clips (B, T, 3, H, W) and which setting each is from, (B,) int64.
 
-    `models`: what answers clips with their keys (B,), one for each setting; `seen`: the same clips
-    by values in [0, 1].
+    `models`: what answers clips with their keys (B,), one for each setting; `seen` gives the same
+    clips by values in [0, 1], where they are asked for.
     """
-    due: list[int | None] = [*by_content.first(seen)]
+    due: list[int | None] = [0] * len(clips)
+    if not by_content.is_cascade:
+        due = [*by_content.first(seen())]
     setting = torch.zeros(len(clips), dtype=torch.int64, device=clips.device)
     found: list[Tensor] = [clips.new_empty(0)] * len(clips)
     for number, answer in enumerate(models):

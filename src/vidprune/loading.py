@@ -16,8 +16,8 @@ from vidprune.reducers.base import Reducer
 def load(
     source: str | Path, *, reducer: Reducer | str | None = None, **options: Any
 ) -> PreTrainedModel:
-    """`checkpoints.load`, whose docstring says all, with the reducer that is given, or else the
-    one that the checkpoint records."""
+    """`checkpoints.load`, whose docstring is shown, with the reducer that is given; where none is,
+    with the one that the checkpoint records."""
     model = checkpoints.load(source, **options)
     if reducer is None:
         return as_recorded(model)
@@ -26,7 +26,9 @@ def load(
 
 
 _source, *_options = signature(checkpoints.load).parameters.values()
-_reducer = Parameter("reducer", Parameter.KEYWORD_ONLY, default=None, annotation=Reducer | str)
+_reducer = Parameter(
+    "reducer", Parameter.KEYWORD_ONLY, default=None, annotation=Reducer | str | None
+)
 load.__signature__ = signature(checkpoints.load).replace(  # type: ignore[attr-defined]
     parameters=[_source, _reducer, *_options]
 )

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections import OrderedDict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _LOSS_ARGUMENTS = {"num_items_in_batch"}
 RECORDED = "vidprune_reducer"
 # Where a module holds its weights and what it is made of.
 _WEIGHTS = ("_parameters", "_buffers", "_modules")
+# What is called before and after a module's forward.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # By which name the families take their pixels.
 _PIXELS = ("pixel_values", "pixel_values_videos")
 
@@ -143,11 +146,12 @@ class ClassifierByContent(Pruned):
     # One for each setting, over the same weights.
     settings: tuple[PreTrainedModel, ...]
 
-    @property
-    def stages(self) -> tuple[Stage, ...]:  # type: ignore[override]
-        """Raises ValueError: each setting has its own."""
-        assert self.reducer is not None, "it chooses by one"
-        return stages_for(adapt(self), self.reducer)
+    def train(self, mode: bool = True) -> "ClassifierByContent":
+        """As of any module; the settings are no modules of it, and go along."""
+        super().train(mode)
+        for setting in self.settings:
+            setting.training = mode
+        return self
 
     def forward(
         self,
@@ -174,7 +178,7 @@ class ClassifierByContent(Pruned):
             self.reducer,  # type: ignore[arg-type]
             [partial(_logits_of, model) for model in self.settings],
             clips,
-            _as_seen(clips, self.config),
+            partial(_as_seen, clips, self.config),
             clip_keys,
         )
         loss = None
@@ -251,7 +255,8 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
     for what is no reducer; ValueError where the reducer does not fit the model.
     """
     reducer = parse(reducer) if isinstance(reducer, str) else reducer
-    if isinstance(reducer, type) or not (reducer is None or isinstance(reducer, Reducer)):
+    known = reducer is None or isinstance(reducer, ByContent | Reducer)
+    if isinstance(reducer, type) or not known:
         raise TypeError(
             f"reducer={reducer!r} is no reducer; give one with its settings, such as STA(r=64), "
             'its text, such as "sta:r=64", or None'
@@ -278,7 +283,11 @@ def prune(model: PreTrainedModel, reducer: Reducer | str | None) -> PreTrainedMo
 def _own(dense: PreTrainedModel, reducer: Reducer | None) -> dict[str, Any]:
     """What a pruned model has beside its reducer: a plan, or a model for each setting."""
     if isinstance(reducer, ByContent):
-        return {"settings": tuple(prune(dense, each) for each in reducer.settings)}
+        settings = tuple(prune(dense, each) for each in reducer.settings)
+        for setting in settings:
+            # Those of the model itself are called, once.
+            setting.__dict__.update({name: OrderedDict() for name in _HOOKS})
+        return {"settings": settings}
     return {"stages": stages_for(adapt(dense), reducer)}
 
 

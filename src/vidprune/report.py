@@ -171,11 +171,13 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementRow:
-    """A reducer: what a view costs with it (10^9 multiply-accumulates), how near it is to dense."""
+    """A reducer: what a view costs with it (10^9 multiply-accumulates; with a budget by content the
+    mean, and which `settings` it comes of), how near it is to dense."""
 
     reducer: str
     gmacs_per_view: float
     nearness: Nearness | None
+    settings: tuple[SettingShare, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

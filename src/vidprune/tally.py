@@ -21,11 +21,15 @@ class Tally:
     not_finite: list[str] = field(default_factory=list)
     ranks: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    # With a budget by content: how many views each setting answered.
+    settings: Counter[int] = field(default_factory=Counter)
     _videos_by_rank: Counter[int] = field(default_factory=Counter)
     _pending: dict[str, dict[int, Tensor]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, name: str, view: int, logits: Tensor) -> None:
+    def add(self, name: str, view: int, logits: Tensor, setting: int | None = None) -> None:
         """Count one view, logits (classes,), and its video once no view is missing."""
+        if setting is not None:
+            self.settings[setting] += 1
         views = self._pending[name]
         views[view] = logits
         if len(views) == self.views_per_video:

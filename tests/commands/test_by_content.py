@@ -16,6 +16,7 @@ import vidprune
 from tiny_job import CLASSES, write_checkpoint, write_list
 from tiny_videomae import clips, tiny_videomae
 from vidprune import cli
+from vidprune.insight.watching import watch
 from vidprune.macs import gmacs_per_view
 
 SETTINGS = ("sta:r=8", "sta:r=4", "none")
@@ -138,6 +139,8 @@ def test_agreement_tells_the_mean_cost(job, capsys):
     evaluate(job, reducer, "mixed")
     report = json.loads((job / "mixed" / "report.json").read_text())
     assert found["rows"][1]["gmacs_per_view"] == pytest.approx(report["gmacs_per_view"])
+    assert found["rows"][1]["settings"] == report["settings"]
+    assert found["rows"][0]["settings"] == []
 
 
 def test_a_corpus_gets_the_same_classes(job):
@@ -170,6 +173,24 @@ def test_a_pruned_model_answers_each_clip_by_its_setting() -> None:
     wanted = torch.nn.functional.cross_entropy(out.logits, torch.arange(6) % CLASSES)
     torch.testing.assert_close(out.loss, wanted)
     assert vidprune.unprune(model) is dense
+    model.train()
+    assert all(each.training for each in model.settings)
+    model.eval()
+    assert not any(each.training for each in model.settings)
+
+
+def test_what_hears_of_a_forward_hears_of_it_once() -> None:
+    dense = tiny_videomae(num_labels=CLASSES)
+    heard: list[str] = []
+    dense.register_forward_hook(lambda module, given, found: heard.append("forward"))
+    vidprune.prune(dense, "confidence:sta:r=8@1@none")(clips(2, seed=1))
+    assert heard == ["forward"]
+
+
+def test_a_look_at_what_stays_asks_for_one_setting() -> None:
+    model = vidprune.prune(tiny_videomae(), "confidence:sta:r=8@0.5@none")
+    with pytest.raises(ValueError, match="give one of its settings here"):
+        watch(model, clips(1, seed=0))
 
 
 def test_change_is_judged_on_pixels_as_they_were_before_they_were_normalised() -> None:

@@ -1,6 +1,7 @@
 """What does not do what the model does is not handed over."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from vidprune.exporting.following import CannotStay, followed
 from vidprune.exporting.near_ties import merging_departure, run_length_departure
 from vidprune.exporting.program import Answering, trace
 from vidprune.exporting.running import Exported
+from vidprune.holding import held
 from vidprune.pruned import prune
 
 
@@ -257,3 +259,23 @@ def _follow(model: PreTrainedModel, pixels: Tensor, first: Tensor) -> list[Tenso
 
     with torch.inference_mode():
         return list(Answering(prune(model, Told(r=4))).eval()(pixels))
+
+
+def test_what_killed_exports_left_is_swept_and_no_one_else_s(tmp_path: Path) -> None:
+    """A folder that another export is at work in stays, and so does one of another file."""
+    output = tmp_path / "m.onnx"
+    stale, busy, other = (tmp_path / name for name in (".m.onnx.a1", ".m.onnx.b2", ".n.onnx.c3"))
+    for folder in (stale, busy, other):
+        folder.mkdir()
+        (folder / "m.onnx").write_bytes(b"half")
+        os.utime(folder, (0, 0))
+    with held(busy):
+        # Its lock made it younger.
+        os.utime(busy, (0, 0))
+        with module._workplace(output) as made:
+            assert made.is_dir()
+            assert not stale.exists()
+            with module._workplace(output) as beside:
+                assert made.is_dir()
+                assert beside != made
+        assert {each.name for each in tmp_path.iterdir()} == {busy.name, other.name}

@@ -63,6 +63,8 @@ def test_budgets_do_not_hold_each_other_and_count_their_limits() -> None:
 
 
 def test_there_is_no_plan_and_no_r_of_it() -> None:
+    with pytest.raises(ValueError, match="a budget by change drops as much as"):
+        _ = BY_CHANGE.needs
     with pytest.raises(ValueError, match="a budget by confidence drops as much as"):
         CASCADE.plan(12, TokenGrid(frames=8, rows=14, columns=14))
     with pytest.raises(ValueError, match="a budget by change has no r of its own"):
@@ -82,6 +84,8 @@ def test_change_is_the_mean_difference_of_neighbouring_frames() -> None:
         ]
         assert found == pytest.approx(sum(steps) / len(steps), abs=1e-6)
     assert change(clips)[2] == 0
+    seen = (255 * clips).to(torch.uint8)
+    torch.testing.assert_close(change(seen), change(seen / 255), atol=1e-6, rtol=1e-5)
 
 
 def test_by_change_a_clip_goes_to_the_setting_between_whose_limits_it_lies() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidprune.commands.shares import spent_on
 from vidprune.environment import environment
 from vidprune.inference import Classifier, Request, Unreadable, ViewLogits, classify_with_each
-from vidprune.macs import gmacs_per_view
 from vidprune.metrics import Nearness, mean_probabilities, nearness
 from vidprune.pruned import Pruned
 from vidprune.reducers.spec import describe
@@ -95,6 +95,6 @@ def _row(
     model = classifier.model
     return AgreementRow(
         reducer=describe(model.reducer if isinstance(model, Pruned) else None),
-        gmacs_per_view=gmacs_per_view(model, settings),
+        **spent_on(model, settings),
         nearness=found,
     )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.attention_in_parts import attention_of
 from vidprune.backbones.onednn import uses_onednn
 from vidprune.backbones.quantized import quantized_as
+from vidprune.commands.shares import spent_on
 from vidprune.environment import environment, usable_cores
 from vidprune.inference import (
     Classifier,
@@ -31,10 +32,9 @@ from vidprune.inference import (
     classify_with_each,
     default_workers,
 )
-from vidprune.macs import gmacs_by_setting, gmacs_per_view
 from vidprune.parallel import Process
 from vidprune.reducers.spec import describe
-from vidprune.report import Progress, Report, SettingShare
+from vidprune.report import Progress, Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet
 from vidprune.tally import Tally
 from vidprune.video import Sample, UnreadableVideo
@@ -189,7 +189,7 @@ class _Job:
         label = self.tally.samples[outcome.name].label
         place = self.classifier.protocol.views[outcome.view]
         append(journal, view_row(outcome, label=label, place=place))
-        self.tally.add(outcome.name, outcome.view, outcome.logits)
+        self.tally.add(outcome.name, outcome.view, outcome.logits, outcome.setting)
 
     def end(self, parquet: bool) -> Report | None:
         """Write the report, on the first process."""
@@ -221,7 +221,8 @@ class _Job:
         tally = Tally({sample.name: sample for sample in samples}, views)
         for row in self.folder.rows():
             if row["video"] in tally.samples:
-                tally.add(row["video"], row["view"], torch.tensor(row["logits"]))
+                logits = torch.tensor(row["logits"])
+                tally.add(row["video"], row["view"], logits, row.get("setting"))
         return tally
 
     def _report(self, shares: Sequence[tuple[dict[str, str], int, float | None]]) -> Report:
@@ -240,7 +241,7 @@ class _Job:
                 for sample in self.samples
                 if sample.name in reasons
             ),
-            **self._costs(),
+            **spent_on(model, tally.settings.elements()),
             views_per_video=len(views),
             videos_per_second=_per_second(shares),
             reducer=_reducer(model),
@@ -254,20 +255,6 @@ class _Job:
             processes=len(shares),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-
-    def _costs(self) -> dict[str, Any]:
-        """What a view took, and with a budget by content of which settings."""
-        model = self.classifier.model
-        if not self.classifier.settings:
-            return {"gmacs_per_view": gmacs_per_view(model)}
-        answered = Counter(row["setting"] for row in self.folder.rows())
-        shares = tuple(
-            SettingShare(reducer=_reducer(each), views=answered[number], gmacs_per_view=spent)
-            for number, (each, spent) in enumerate(
-                zip(model.settings, gmacs_by_setting(model), strict=True)
-            )
-        )
-        return {"gmacs_per_view": gmacs_per_view(model, answered.elements()), "settings": shares}
 
     def _settings(self) -> dict[str, Any]:
         """What makes two runs the same, so that their rows may stand in one file."""

@@ -3,9 +3,13 @@
 import copy
 import json
 import os
-from collections.abc import Sequence
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,6 +39,7 @@ from vidprune.exporting.record import (
 )
 from vidprune.exporting.running import load_exported
 from vidprune.exporting.tensorrt import obstacles
+from vidprune.holding import LOCK, held
 from vidprune.inference import normalisation_of
 from vidprune.macs import costs
 from vidprune.prepare import class_names_of
@@ -57,6 +62,9 @@ _UNCHECKED = Check(
     same_kept_together=None,
     difference_together=None,
 )
+
+
+_NEW_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +130,8 @@ def export(
     given = model if how.dtype == model.dtype else copy.deepcopy(model).to(how.dtype)
     program = trace(given, batch=how.batch)
     record = _record(model, how, program, protocol, checkpoint, command)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        made = Path(folder) / output.name
+    with _workplace(output) as folder:
+        made = folder / output.name
         _write(program, made, how)
         weights = weights_path(made)
         beside = stamp(weights) if weights.is_file() else None
@@ -136,6 +143,22 @@ def export(
         _keep(record, made)
         _hand_over(made, output)
     return record
+
+
+@contextmanager
+def _workplace(output: Path) -> Iterator[Path]:
+    """A folder beside the output, in which it is made; what killed exports of it have left there is
+    swept."""
+    prefix = f".{output.name}."
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for folder in output.parent.glob(f"{escape(prefix)}*/"):
+        # Whoever is at work there holds it, but for the first moment.
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _NEW_SECONDS:
+                with held(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(dir=output.parent, prefix=prefix) as made, held(Path(made)):
+        yield Path(made)
 
 
 def _check_output(output: Path, how: Exporting) -> None:
@@ -258,5 +281,6 @@ def _hand_over(made: Path, output: Path) -> None:
     for stale in (record_path(output), weights_path(output)):
         stale.unlink(missing_ok=True)
     last = record_path(made)
-    for file in sorted(made.parent.iterdir(), key=lambda file: file == last):
+    files = (file for file in made.parent.iterdir() if file.name != LOCK)
+    for file in sorted(files, key=lambda file: file == last):
         os.replace(file, output.parent / file.name)

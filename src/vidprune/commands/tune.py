@@ -192,7 +192,9 @@ def _outcome(
     """What the search comes to, and how that holds on what it did not see."""
     alike = best_of(search.target, tried)
     base = alike or nearest_of(search.target, tried)
-    others = tuple(search.at_other_costs(base)) if base and (alike or by_content) else ()
+    others: tuple[Tried, ...] = ()
+    if base and (alike or by_content):
+        others = tuple(search.at_other_costs(base, timed=bool(by_content)))
     budget = best_budget(search, (*tried, *others), by_content, alike) if by_content else None
     found = best_of(search.target, [each for each in (alike, budget) if each is not None])
     if found is None:

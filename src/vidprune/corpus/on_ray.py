@@ -36,6 +36,7 @@ __all__ = ["OnRay"]
 # of every task), and bytes of pixels that a model takes at once.
 _VIDEOS_OF_A_TASK, _MOST_TASKS = 8, 20_000
 _BYTES_AT_ONCE = 2**29
+_BATCHES_BY_CONTENT = 16
 _ANSWERS_WITHIN_SECONDS = 5.0
 _MOST_OBJECTS, _LEAST_OBJECTS = 4 * 2**30, 2**28
 
@@ -123,14 +124,15 @@ class OnRay:
         """As many as fill a model's batches, if memory allows."""
         protocol, batch = self.protocol, self.assembly.batch_size
         views = len(protocol.views)
-        filling = batch // gcd(views, batch) * self._settings()
+        filling = batch // gcd(views, batch) * self._batches()
         room = _BYTES_AT_ONCE // (views * protocol.frames * 3 * protocol.size**2)
         return max(1, min(filling, room))
 
-    def _settings(self) -> int:
-        """Each setting of a budget by content has batches to fill."""
+    def _batches(self) -> int:
+        """How many a model is given at once: one, but where each setting of a budget by content has
+        its own, of which the last is filled up every time."""
         found = parse(self.assembly.reducer or NONE)
-        return len(found.settings) if isinstance(found, ByContent) else 1
+        return _BATCHES_BY_CONTENT if isinstance(found, ByContent) else 1
 
 
 class _Decoder:

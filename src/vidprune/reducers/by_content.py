@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+import torch
 from torch import Tensor
 
 from vidprune.layout import Layout, TokenGrid
@@ -25,17 +26,22 @@ SIGNALS: tuple[Signal, ...] = ("confidence", "change")
 class ByContent:
     """Two settings or more, and the `limits` of a `signal` between them.
 
+    It goes where a reducer goes; see Note [a budget is no plan].
+
     `confidence`: a clip goes through the settings in turn, until the largest probability of the
     answer reaches the limit that stands behind the setting; the last one's answer stands whatever
     it is. A clip that is told late pays for all that it went through. `change`: a clip goes through
     one of them, by how much it changes from frame to frame (see `change`): the first below the
     first limit, and so on up to the last, at its last limit and above.
 
-    `settings`: reducers, None for the dense model. As a reducer it cannot be planned, for what it
-    drops is not known before a clip is seen: `prune`, `predict`, `evaluate` and `agreement` take
-    it, and what needs one cost or one graph refuses it. Raises ValueError for settings and limits
-    that do not go together.
+    `settings`: reducers, None for the dense model. Raises ValueError for settings and limits that
+    do not go together.
     """
+
+    # Note [a budget is no plan]
+    # Texts, recipes and configurations name it as they name reducers, and `prune` takes it. But
+    # what it drops is not known before a clip is seen: whatever asks a reducer what it needs, plans
+    # or chooses, for one cost or one graph, hears in a sentence that this is none.
 
     signal: Signal
     settings: tuple["Reducer | None", ...]
@@ -69,8 +75,8 @@ class ByContent:
 
     @property
     def needs(self) -> frozenset["Need"]:
-        """Each setting says for itself."""
-        return frozenset()
+        """Raises ValueError, as `plan` does."""
+        self._refuse()
 
     def plan(self, depth: int, grid: TokenGrid) -> tuple["Stage", ...]:
         """Raises ValueError: there is no one plan."""
@@ -94,7 +100,7 @@ class ByContent:
         return self.signal == "confidence"
 
     def first(self, clips: Tensor) -> list[int]:
-        """The setting that each of the clips (B, T, 3, H, W), of values in [0, 1], begins with."""
+        """The setting that each of the clips (B, T, 3, H, W) begins with; see `change`."""
         if self.is_cascade:
             return [0] * len(clips)
         return [self.begun_with(each) for each in change(clips).tolist()]
@@ -120,6 +126,10 @@ class ByContent:
 
 
 def change(clips: Tensor) -> Tensor:
-    """How much clips (B, T, 3, H, W), of values in [0, 1], change from one frame to the next: the
-    mean absolute difference of values, (B,) float32 in [0, 1]."""
-    return clips.float().diff(dim=1).abs().mean(dim=(1, 2, 3, 4))
+    """How much clips (B, T, 3, H, W), of values in [0, 1] or uint8, change from one frame to the
+    next: the mean absolute difference of values, (B,) float32 in [0, 1]."""
+    if clips.dtype != torch.uint8:
+        return clips.float().diff(dim=1).abs().mean(dim=(1, 2, 3, 4))
+    # Differences of bytes fit two; their sum over a clip does not fit float32.
+    steps = clips.short().diff(dim=1).abs().flatten(1)
+    return (steps.sum(1, dtype=torch.int64).double() / (255 * steps.shape[1])).float()

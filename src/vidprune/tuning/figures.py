@@ -41,19 +41,25 @@ class Losses:
 @dataclass(frozen=True, kw_only=True)
 class Spent:
     """GMACs of a view, and which part of the dense model's they are; where it was timed,
-    milliseconds of a batch and how many times the dense model's speed that is."""
+    milliseconds of a batch and how many times the dense model's speed that is.
+
+    Of a budget by content these are means over the videos, put together from its settings' own;
+    `error` is their standard error over the videos, as a share of them.
+    """
 
     gmacs: float
     share: float
     latency_ms: float | None = None
     speedup: float | None = None
+    error: float = 0.0
 
-    def of(self, target: Target) -> float:
-        """The figure that a target of cost is about."""
+    def of(self, target: Target, *, cautious: bool = False) -> float:
+        """The figure that a target of cost is about; `cautious`: one standard error worse."""
         found = {"gmacs": self.gmacs, "speedup": self.speedup, "latency_ms": self.latency_ms}
         value = found[target.kind]
         assert value is not None, "what is timed is timed"
-        return value
+        worse = 1 + self.error if cautious else 1
+        return value / worse if target.kind == "speedup" else value * worse
 
 
 def losses(dense: Tensor, other: Tensor, labels: Tensor | None, sources: Tensor | None) -> Losses:

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from vidprune.intervals import share_interval
 from vidprune.metrics import divergence, same_class, top_class
 from vidprune.reducers.by_content import ByContent, Signal
 from vidprune.reducers.spec import NONE, describe, parse
@@ -12,7 +14,7 @@ from vidprune.tuning.search import Search, Tried, excess, objective
 
 # Of the settings that no other beats; between two of them so many limits are tried.
 _MOST_SETTINGS, _LIMITS = 8, 12
-# Of those that seem to reach the target, the most that are looked at with their intervals.
+# Of those that seem to reach the target with an error to spare, the most to be looked at closely.
 _LOOKED_AT = 100
 # It takes two graphs, some clips twice, and was chosen among hundreds: what it gains over the best
 # setting for all clips alike must be worth that.
@@ -21,8 +23,8 @@ _WORTH = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class _Guess:
-    """A budget on the videos of the search: by how much it misses the target, without intervals,
-    and what of it is to be as small as can be."""
+    """A budget on the videos of the search: by how much it misses the target, near enough, and what
+    of it is to be as small as can be."""
 
     reducer: str
     excess: float
@@ -38,7 +40,7 @@ def best_budget(
     It is put together from two settings that were tried on all of them, or from one and the dense
     model, so that nothing new is computed by a model.
     """
-    pool = _pool(tried)
+    pool = _pool(tried, alike)
     spelt = [reducer for signal in signals for reducer in _spelt(search, pool, signal)]
     guesses = [_guess(search, reducer) for reducer in spelt]
     most = _WORTH * objective(search.target, alike) if alike else float("inf")
@@ -51,15 +53,17 @@ def best_budget(
     return None
 
 
-def _pool(tried: Sequence[Tried]) -> list[str]:
-    """The dense model and settings that none beats in cost and KL, the cheapest first."""
+def _pool(tried: Sequence[Tried], alike: Tried | None) -> list[str]:
+    """The dense model and settings that none beats in cost and KL, the cheapest first; the best for
+    all clips is among them."""
     front: list[Tried] = []
     for each in sorted(tried, key=lambda each: (each.costs.share, each.losses.kl_nats.value)):
         better = not front or each.losses.kl_nats.value < front[-1].losses.kl_nats.value
-        if each.whole and better and not isinstance(parse(each.reducer), ByContent):
+        if each.whole and (better or each == alike):
             front.append(each)
-    step = max(1, -(-len(front) // _MOST_SETTINGS))
-    return [*(each.reducer for each in front[::step]), NONE]
+    step = -(-len(front) // _MOST_SETTINGS) or 1
+    kept = [each for place, each in enumerate(front) if place % step == 0 or each == alike]
+    return [*(each.reducer for each in kept), NONE]
 
 
 def _spelt(search: Search, pool: Sequence[str], signal: Signal) -> Iterator[str]:
@@ -92,16 +96,25 @@ def _values(search: Search, cheap: str, signal: Signal) -> list[float]:
 def _guess(search: Search, reducer: str) -> _Guess:
     bench, target = search.bench, search.target
     dense, other = (bench.probabilities(each, search.videos) for each in (NONE, reducer))
-    kl = float(divergence(dense, other).mean())
+    strayed = divergence(dense, other)
     spent = bench.spent(reducer, search.videos, repeats=search.repeats)
     if target.is_cost:
-        return _Guess(reducer=reducer, excess=target.excess(spent.of(target)), objective=kl)
-    figure = kl
-    if target.kind == "agreement":
-        figure = 100 * float(same_class(dense, other).double().mean())
-    elif target.kind == "drop_points":
-        labels = bench.labels(search.videos)
-        assert labels is not None, "a target of top-1 has labels"
-        right = [(top_class(each) == labels).double().mean() for each in (dense, other)]
-        figure = 100 * float(right[0] - right[1])
-    return _Guess(reducer=reducer, excess=target.excess(figure), objective=spent.share)
+        figure, wanted = spent.of(target, cautious=True), float(strayed.mean())
+    else:
+        figure, wanted = _cautious_loss(search, dense, other, strayed), spent.share
+    return _Guess(reducer=reducer, excess=target.excess(figure), objective=wanted)
+
+
+def _cautious_loss(search: Search, dense: Tensor, other: Tensor, strayed: Tensor) -> float:
+    """What a target of loss is about, one standard error worse, without resampling."""
+    if search.target.kind == "agreement":
+        spared = share_interval(same_class(dense, other), search.sources, errors=1)
+        assert spared is not None, "there are videos"
+        assert spared.low is not None, "shares have bounds"
+        return spared.low
+    if search.target.kind == "kl_nats":
+        return float(strayed.mean() + strayed.std() / len(strayed) ** 0.5)
+    labels = search.bench.labels(search.videos)
+    assert labels is not None, "a target of top-1 has labels"
+    right = [(top_class(each) == labels).double().mean() for each in (dense, other)]
+    return 100 * float(right[0] - right[1])

@@ -92,16 +92,16 @@ class Search:
             trial.set_constraint(self.target.kind, excess(self.target, known[reducer]))
             study.tell(trial, objective(self.target, known[reducer]))
 
-    def at_other_costs(self, found: Tried) -> Iterator[Tried]:
+    def at_other_costs(self, found: Tried, *, timed: bool = False) -> Iterator[Tried]:
         """The same method with its places at other shares of the dense cost: what another target
-        would come to."""
+        would come to; `timed` where the target is."""
         config = self.bench.model.config
         for share in _OTHER_SHARES:
             chooser = _as_proposed(self._proposed[found.reducer])
             reducer = suggest(chooser, config, self.methods, share)
             if reducer not in (None, NONE, found.reducer):
                 assert reducer is not None, "it is none of these"
-                yield self.whole(reducer)
+                yield self.whole(reducer, timed=timed)
 
     def tried(self, reducer: str) -> Tried:
         """One setting: what it costs, and loses on as many videos as it deserves."""
@@ -120,11 +120,12 @@ class Search:
             whole=found.videos == len(self.videos),
         )
 
-    def whole(self, reducer: str) -> Tried:
-        """One setting on all videos."""
+    def whole(self, reducer: str, *, timed: bool = True) -> Tried:
+        """One setting on all videos; `timed` where the target is."""
+        repeats = self.repeats if timed else 0
         return Tried(
             reducer=reducer,
-            costs=self.bench.spent(reducer, self.videos, repeats=self.repeats),
+            costs=self.bench.spent(reducer, self.videos, repeats=repeats),
             losses=self._losses(reducer, self.videos),
             whole=True,
         )
@@ -170,7 +171,7 @@ def objective(target: Target, found: Tried) -> float:
 def excess(target: Target, found: Tried) -> float:
     """By how much a setting misses a target; of losses by their cautious figure."""
     if target.is_cost:
-        return target.excess(found.costs.of(target))
+        return target.excess(found.costs.of(target, cautious=True))
     return target.excess(found.losses.of(target, cautious=True))
 
 

@@ -50,21 +50,21 @@ class Bench:
         if isinstance(chosen, ByContent):
             logits, _ = self._by_content(chosen, videos)
         else:
-            logits = torch.cat(self._logits(reducer, videos))
+            logits = torch.cat(self.logits(reducer, videos))
         return logits.unflatten(0, (len(videos), -1)).double().softmax(-1).mean(1)
 
     def changes(self, video: int) -> list[float]:
         """How much its views change from frame to frame."""
         if video not in self._changes:
-            self._changes[video] = change(self.videos[video].views.float() / 255).tolist()
+            self._changes[video] = change(self.videos[video].views).tolist()
         return self._changes[video]
 
     def confidences(self, reducer: str, videos: Sequence[int]) -> list[float]:
         """The largest probability of what a setting says of each view of these videos."""
-        found: list[float] = torch.cat(self._logits(reducer, videos)).softmax(-1).amax(-1).tolist()
+        found: list[float] = torch.cat(self.logits(reducer, videos)).softmax(-1).amax(-1).tolist()
         return found
 
-    def _logits(self, reducer: str, videos: Sequence[int]) -> list[Tensor]:
+    def logits(self, reducer: str, videos: Sequence[int]) -> list[Tensor]:
         """What a setting says of these videos' views, each (views, classes)."""
         missing = [each for each in videos if (reducer, each) not in self._known]
         if missing:
@@ -82,7 +82,7 @@ class Bench:
 
     def _by_content(self, chosen: ByContent, videos: Sequence[int]) -> tuple[Tensor, list[int]]:
         """What is answered of these videos' views, (views, classes), and by which settings."""
-        answers = [torch.cat(self._logits(describe(each), videos)) for each in chosen.settings]
+        answers = [torch.cat(self.logits(describe(each), videos)) for each in chosen.settings]
         settings = [chosen.begun_with(each) for video in videos for each in self.changes(video)]
         for number, answer in enumerate(answers):
             onward = chosen.next(number, answer)
@@ -104,7 +104,7 @@ class Bench:
         if isinstance(chosen, ByContent):
             parts = [self._spent(describe(each), repeats) for each in chosen.settings]
             _, settings = self._by_content(chosen, videos)
-            return _mean_of(chosen, parts, settings)
+            return _mean_of(chosen, parts, settings, len(videos))
         return self._spent(reducer, repeats)
 
     def _spent(self, reducer: str, repeats: int) -> Spent:
@@ -163,8 +163,10 @@ class Bench:
         return classifier(pixels, torch.tensor(keys))
 
 
-def _mean_of(chosen: ByContent, parts: Sequence[Spent], settings: Sequence[int]) -> Spent:
-    """What a view costs on the whole, of which each is answered by one of the settings."""
+def _mean_of(
+    chosen: ByContent, parts: Sequence[Spent], settings: Sequence[int], videos: int
+) -> Spent:
+    """What a view of so many videos costs on the whole, each answered by one of the settings."""
 
     def mean(costs: Sequence[float | None]) -> float | None:
         known = [each for each in costs if each is not None]
@@ -182,4 +184,14 @@ def _mean_of(chosen: ByContent, parts: Sequence[Spent], settings: Sequence[int])
         share=share,
         latency_ms=mean([each.latency_ms for each in parts]),
         speedup=None if slowness is None else 1 / slowness,
+        error=_relative_error(chosen.spent([each.share for each in parts]), settings, videos),
     )
+
+
+def _relative_error(spent: Sequence[float], settings: Sequence[int], videos: int) -> float:
+    """The standard error of the mean of what views cost, over videos, as a share of the mean."""
+    each = torch.tensor([spent[setting] for setting in settings], dtype=torch.float64)
+    means = each.unflatten(0, (videos, -1)).mean(1)
+    if videos < 2:
+        return 0.0
+    return float(means.std() / videos**0.5 / means.mean())
