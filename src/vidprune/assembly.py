@@ -15,7 +15,8 @@ from vidprune.exporting.running import Exported, load_exported
 from vidprune.inference import Classifier, ViewModel
 from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import RECORDED, prune
-from vidprune.reducers.spec import NONE
+from vidprune.reducers.by_content import ByContent
+from vidprune.reducers.spec import NONE, parse
 from vidprune.video import Protocol
 
 __all__ = ["Assembly"]
@@ -93,6 +94,13 @@ class Assembly:
             device, batch = model.device, model.record.batch or batch
         return kind(model, protocol, batch_size=batch, device=device, compiled=self.compiled)
 
+    @property
+    def by_content(self) -> bool:
+        """Whether the reducer, which may be the checkpoint's, chooses a setting for each clip."""
+        if self.reducer is None and is_exported(self.source):
+            return False
+        return isinstance(parse(self.reducer or self._recorded()), ByContent)
+
     def _recorded(self) -> str:
         """The reducer that the checkpoint was saved with."""
         config = configuration(self.source, arch=self.arch, config=self.config)
@@ -126,6 +134,11 @@ class Assembly:
                 "leave it out, or export the model again with another"
             )
         for reducer in reducers:
+            if isinstance(parse(reducer or NONE), ByContent):
+                raise ValueError(
+                    f"{self.source} is exported with reducer={own.reducer}, and has no other to "
+                    "choose by content; name the checkpoint that it was made of"
+                )
             if reducer not in (None, own.reducer):
                 raise ValueError(
                     f"{self.source} is exported with reducer={own.reducer}, not {reducer}; export "

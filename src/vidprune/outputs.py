@@ -14,7 +14,7 @@ from vidprune.model import Encoded, Trace
 @dataclass
 class PrunedOutput(ImageClassifierOutput):
     """A Hugging Face classifier output; `trace` is there when it was asked for. With a budget by
-    content `setting` (B,) int64 says which of the settings answered each clip."""
+    content `setting` (B,) int64 says which of the settings answered each clip; it is no item."""
 
     trace: Trace | None = None
     setting: Tensor | None = None

@@ -166,13 +166,16 @@ class ClassifierByContent(Pruned):
         """Classify clips, each by the setting that its content asks for.
 
         Arguments as of any pruned model. The output's `setting` says which setting answered. Raises
-        ValueError for `return_trace`, since clips keep different numbers of tokens.
+        ValueError for `return_trace`, since clips keep different numbers of tokens, and where a
+        graph is to be exported, which it is not.
         """
         if return_trace:
             raise ValueError(
                 "return_trace=True is not offered by a budget by content, whose clips keep "
                 "different numbers of tokens; ask one of model.settings for it"
             )
+        if torch.compiler.is_exporting():
+            stages_for(adapt(self), self.reducer)
         clips = self._clips(pixel_values, kwargs)
         logits, setting = answer_by_content(
             self.reducer,  # type: ignore[arg-type]
@@ -184,7 +187,9 @@ class ClassifierByContent(Pruned):
         loss = None
         if labels is not None:
             loss = self.loss_function(labels, logits, self.config, **kwargs)
-        output = PrunedOutput(loss=loss, logits=logits, setting=setting)
+        output = PrunedOutput(loss=loss, logits=logits)
+        # Beside the output's items, which a Trainer takes for predictions.
+        object.__setattr__(output, "setting", setting)
         return self._finished(output, return_dict)
 
 
@@ -298,7 +303,7 @@ def _forward_for(backbone: Backbone, reducer: Reducer | None) -> type[Pruned]:
     if not backbone.has_head:
         raise ValueError(
             f"a budget by {reducer.signal} takes a model that classifies, and this is an encoder "
-            "without a head; give it one of the settings"
+            "without a head; give it one of the settings, or none"
         )
     return ClassifierByContent
 

@@ -187,6 +187,20 @@ def test_what_hears_of_a_forward_hears_of_it_once() -> None:
     assert heard == ["forward"]
 
 
+def test_a_trainer_sees_predictions_and_nothing_else() -> None:
+    """It takes all items of an output but the loss for them."""
+    out = vidprune.prune(tiny_videomae(), "confidence:sta:r=8@0.5@none")(clips(2, seed=1))
+    assert list(out.keys()) == ["logits"]
+    assert len(out.to_tuple()) == 1
+    assert out.setting.shape == (2,)
+
+
+def test_there_is_no_one_graph_of_it() -> None:
+    model = vidprune.prune(tiny_videomae(), "confidence:sta:r=8@0.5@none")
+    with pytest.raises(Exception, match="give one of its settings here"):
+        torch.export.export(model, (clips(2, seed=1),))
+
+
 def test_a_look_at_what_stays_asks_for_one_setting() -> None:
     model = vidprune.prune(tiny_videomae(), "confidence:sta:r=8@0.5@none")
     with pytest.raises(ValueError, match="give one of its settings here"):

@@ -58,8 +58,23 @@ def test_budgets_do_not_hold_each_other_and_count_their_limits() -> None:
         ByContent(signal="change", settings=(None, None), limits=(0.5, 0.6))
     with pytest.raises(ValueError, match="signal='motion' is not known"):
         ByContent(signal="motion", settings=(None, None), limits=(0.5,))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"limits=\[0.5\] must be a tuple"):
+        ByContent(signal="change", settings=(None, None), limits=[0.5])  # type: ignore[arg-type]
+    for wrong in ("sta:r=3", STA):
+        with pytest.raises(ValueError, match="of change is no reducer"):
+            ByContent(signal="change", settings=(wrong, None), limits=(0.5,))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="limit True of confidence must be a number"):
         ByContent(signal="confidence", settings=(None, None), limits=(True,))
+
+
+@pytest.mark.parametrize(
+    "held", ['{"reducer": "confidence:%s@0.5@none"}', '{"reducer": "%s"}', "[" * 100_000]
+)
+def test_a_recipe_that_leads_to_itself_or_nowhere_is_no_recipe(held: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(held.replace("%s", str(recipe)))
+    with pytest.raises(ValueError, match="is no recipe of vidprune tune"):
+        parse(str(recipe))
 
 
 def test_there_is_no_plan_and_no_r_of_it() -> None:

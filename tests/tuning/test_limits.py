@@ -81,6 +81,13 @@ def test_change_that_parts_right_from_wrong_is_found_either_way(model: PreTraine
         assert found.losses.agreement.value == 100.0
 
 
+def test_a_budget_that_one_setting_answers_alone_is_none(model: PreTrainedModel) -> None:
+    """However well that one does."""
+    search = told(bench(model), (), unsure=())
+    tried = [search.whole(each) for each in (CHEAP, DEAR)]
+    assert best_budget(search, tried, ("confidence",), None) is None
+
+
 def test_where_nothing_tells_right_from_wrong_there_is_no_budget(model: PreTrainedModel) -> None:
     """One setting for all is better than two that are told apart by chance."""
     search = told(bench(model), tuple(range(0, 40, 5)), unsure=())

@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprune.cli.classifiers import assembly_of, checkpoint_name, tell_random_weights
+from vidprune.cli.classifiers import (
+    assembly_of,
+    check_no_export,
+    checkpoint_name,
+    tell_random_weights,
+)
 from vidprune.cli.console import name_unreadable, open_console
 from vidprune.cli.options import (
     add_machine,
@@ -109,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vidprune.runs import make_folder
     from vidprune.terminal import tried_line, tuning_table
 
+    check_no_export(arguments)
     asked = _asked(arguments)
     (model,), protocol = assembly_of(arguments).models(["none"])
     tell_random_weights(arguments)
@@ -144,6 +150,8 @@ def _asked(arguments: argparse.Namespace) -> "Asked":
     from vidprune.tuning.space import METHODS
 
     minutes = arguments.minutes
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"--minutes {minutes:g} must be above 0")
     return Asked(
         target=_target(arguments),
         methods=tuple(arguments.methods or METHODS),

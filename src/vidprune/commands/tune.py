@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from vidprune.macs import costs
 from vidprune.reducers.by_content import SIGNALS, Signal
 from vidprune.reducers.spec import NONE, parse, with_r
 from vidprune.runs import write_atomically
-from vidprune.sources import sources_of
+from vidprune.sources import source_pattern, sources_of
 from vidprune.tuning.figures import Losses, Spent
 from vidprune.tuning.limits import best_budget
 from vidprune.tuning.record import Tuning
@@ -37,6 +38,7 @@ RECORD, RECIPE = "tune.json", "recipe.json"
 # Videos, at the least, on either side.
 _FEWEST = 4
 _CHECK_REPEATS = 11
+_SEEDS = 2**32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,14 @@ class Asked:
             raise ValueError(f"check_share={self.check_share:g} must lie between 0 and 1")
         if not self.methods:
             raise ValueError("methods is empty; name one, such as sta")
+        if NONE in self.methods:
+            raise ValueError(
+                "method none drops nothing, so that there is nothing to find; leave it out"
+            )
+        if not 0 <= self.seed < _SEEDS:
+            raise ValueError(f"seed={self.seed} must lie between 0 and {_SEEDS - 1}")
+        if self.source is not None:
+            source_pattern(self.source)
         for method in self.methods:
             options = {each.partition("=")[0] for each in method.partition(":")[2].split(",")}
             if settled := sorted(options & {"r", "schedule", "blocks", "stages", "threshold"}):
@@ -126,6 +136,8 @@ def tune(
     bench, unreadable = _bench(model, protocol, videos, asked.batch_size, device, workers)
     sources = _sources(bench.videos, asked.source)
     seen, unseen = _parted(len(bench.videos), sources, asked)
+    _check_answers(bench)
+    _check_shown(asked.target, len(seen))
     kept = None if asked.source is None else sources
     search = Search(
         bench,
@@ -186,15 +198,40 @@ def _check_target(target: Target, model: PreTrainedModel) -> None:
         )
 
 
+def _check_answers(bench: Bench) -> None:
+    """Refuse what nothing can be near to."""
+    finite = bench.probabilities(NONE, range(len(bench.videos))).isfinite().all(-1)
+    if not finite.all():
+        raise ValueError(
+            f"the dense model's logits are not finite for {int((~finite).sum())} of {len(finite)} "
+            "videos, so that nothing can be compared with them; try another dtype, bf16 or fp32"
+        )
+
+
+def _check_shown(target: Target, videos: int) -> None:
+    """Refuse an agreement that so few videos cannot show, were all of them the same."""
+    most = 100 * videos / (videos + 1)
+    if target.kind == "agreement" and target.value > most:
+        enough = (
+            "no number of videos does"
+            if target.value >= 100
+            else (f"{ceil(target.value / (100 - target.value))} would do")
+        )
+        raise ValueError(
+            f"agreement={target.value:g} cannot be shown by the {videos} videos of the search, "
+            f"which with one standard error to spare show {most:.1f} at most ({enough}); give more "
+            "videos, or ask for less"
+        )
+
+
 def _outcome(
     search: Search, held: "_Held", tried: Sequence[Tried], by_content: Sequence[Signal]
 ) -> dict[str, Any]:
     """What the search comes to, and how that holds on what it did not see."""
-    alike = best_of(search.target, tried)
-    base = alike or nearest_of(search.target, tried)
-    others: tuple[Tried, ...] = ()
-    if base and (alike or by_content):
-        others = tuple(search.at_other_costs(base, timed=bool(by_content)))
+    base = best_of(search.target, tried) or nearest_of(search.target, tried)
+    others = tuple(search.at_other_costs(base)) if base else ()
+    # It may be one of these: what comes at another cost of places that were found.
+    alike = best_of(search.target, (*tried, *others))
     budget = best_budget(search, (*tried, *others), by_content, alike) if by_content else None
     found = best_of(search.target, [each for each in (alike, budget) if each is not None])
     if found is None:

@@ -24,8 +24,6 @@ from vidprune.corpus.items import Item
 from vidprune.corpus.job import Answered, Numbered
 from vidprune.corpus.reading import Decoded, decode
 from vidprune.environment import usable_cores
-from vidprune.reducers.by_content import ByContent
-from vidprune.reducers.spec import NONE, parse
 from vidprune.shortage import OutOfMemory
 from vidprune.video import Protocol
 from vidprune.video.guarded import GuardedReader, Limits
@@ -131,8 +129,7 @@ class OnRay:
     def _batches(self) -> int:
         """How many a model is given at once: one, but where each setting of a budget by content has
         its own, of which the last is filled up every time."""
-        found = parse(self.assembly.reducer or NONE)
-        return _BATCHES_BY_CONTENT if isinstance(found, ByContent) else 1
+        return _BATCHES_BY_CONTENT if self.assembly.by_content else 1
 
 
 class _Decoder:

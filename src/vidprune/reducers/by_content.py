@@ -52,13 +52,24 @@ class ByContent:
             raise ValueError(
                 f"signal={self.signal!r} is not known; choose one of {', '.join(SIGNALS)}"
             )
+        for name in ("settings", "limits"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be a tuple, such as (a, b)")
         if len(self.settings) < 2 or len(self.limits) != len(self.settings) - 1:
             raise ValueError(
                 f"{self.signal} has {len(self.settings)} settings and {len(self.limits)} limits; "
                 "give two settings or more and one limit between each two"
             )
-        if any(isinstance(setting, ByContent) for setting in self.settings):
-            raise ValueError(f"a setting of {self.signal} chooses by content itself; give reducers")
+        for setting in self.settings:
+            if isinstance(setting, ByContent):
+                raise ValueError(
+                    f"a setting of {self.signal} chooses by content itself; give reducers"
+                )
+            if isinstance(setting, type) or not (setting is None or callable(setting)):
+                raise ValueError(
+                    f"setting {setting!r} of {self.signal} is no reducer; give one with its "
+                    "fields, such as STA(r=64), or None"
+                )
         self._check_limits()
 
     def _check_limits(self) -> None:

@@ -68,7 +68,7 @@ def _by_content(signal: str, rest: str) -> ByContent:
     if len(parts) < 3 or len(parts) % 2 == 0 or not all(parts):
         raise ValueError(
             f"reducer {signal} takes settings with a limit between each two, such as "
-            f"{signal}:sta:r=96{_AT}0.5{_AT}none"
+            f"{signal}:sta:r=96{_AT}0.5{_AT}none; a path with {_AT} in it cannot be one"
         )
     for limit in parts[1::2]:
         if not _DECIMAL.fullmatch(limit):
@@ -89,9 +89,10 @@ def _recipe(path: Path) -> str:
             f"reducer {str(path)!r} cannot be read ({error.strerror}); name a recipe of vidprune "
             "tune"
         ) from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         found = None
-    if not isinstance(found, str) or found.strip().endswith(".json"):
+    # Nor another recipe, alone or within, which might name this one.
+    if not isinstance(found, str) or ".json" in found:
         raise ValueError(
             f"reducer {str(path)!r} is no recipe of vidprune tune: it names no reducer"
         )

@@ -8,6 +8,8 @@ from vidprune.intervals import Interval, difference_interval, share_interval
 from vidprune.metrics import nearness, same_class, top_class
 from vidprune.tuning.target import Target
 
+_FARTHEST = 708.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
@@ -70,8 +72,8 @@ def losses(dense: Tensor, other: Tensor, labels: Tensor | None, sources: Tensor 
     assert found.agreement is not None, "there are videos"
     assert spared is not None, "there are videos"
     assert spared.low is not None, "shares have bounds"
-    # Where no answer is a number there is no mean; it is as far off as can be.
-    far = Interval(value=float("inf"), low=None, high=None)
+    # Where no answer is a number there is no mean; it is as far off as can be (see `divergence`).
+    far = Interval(value=_FARTHEST, low=None, high=None)
     change = None
     if labels is not None:
         hits = [top_class(each) == labels for each in (dense, other)]

@@ -42,7 +42,10 @@ def best_budget(
     """
     pool = _pool(tried, alike)
     spelt = [reducer for signal in signals for reducer in _spelt(search, pool, signal)]
-    guesses = [_guess(search, reducer) for reducer in spelt]
+    # Of which both settings answer some: what one answers alone is that one.
+    guesses = [
+        _guess(search, each) for each in spelt if search.bench.is_parted(each, search.videos)
+    ]
     most = _WORTH * objective(search.target, alike) if alike else float("inf")
     likely = [each for each in guesses if each.excess <= 0 and each.objective <= most]
     likely.sort(key=lambda each: each.objective)

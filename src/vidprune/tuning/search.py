@@ -92,16 +92,16 @@ class Search:
             trial.set_constraint(self.target.kind, excess(self.target, known[reducer]))
             study.tell(trial, objective(self.target, known[reducer]))
 
-    def at_other_costs(self, found: Tried, *, timed: bool = False) -> Iterator[Tried]:
+    def at_other_costs(self, found: Tried) -> Iterator[Tried]:
         """The same method with its places at other shares of the dense cost: what another target
-        would come to; `timed` where the target is."""
+        would come to."""
         config = self.bench.model.config
         for share in _OTHER_SHARES:
             chooser = _as_proposed(self._proposed[found.reducer])
             reducer = suggest(chooser, config, self.methods, share)
             if reducer not in (None, NONE, found.reducer):
                 assert reducer is not None, "it is none of these"
-                yield self.whole(reducer, timed=timed)
+                yield self.whole(reducer)
 
     def tried(self, reducer: str) -> Tried:
         """One setting: what it costs, and loses on as many videos as it deserves."""
@@ -120,12 +120,11 @@ class Search:
             whole=found.videos == len(self.videos),
         )
 
-    def whole(self, reducer: str, *, timed: bool = True) -> Tried:
-        """One setting on all videos; `timed` where the target is."""
-        repeats = self.repeats if timed else 0
+    def whole(self, reducer: str) -> Tried:
+        """One setting on all videos."""
         return Tried(
             reducer=reducer,
-            costs=self.bench.spent(reducer, self.videos, repeats=repeats),
+            costs=self.bench.spent(reducer, self.videos, repeats=self.repeats),
             losses=self._losses(reducer, self.videos),
             whole=True,
         )

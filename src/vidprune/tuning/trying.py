@@ -53,6 +53,11 @@ class Bench:
             logits = torch.cat(self.logits(reducer, videos))
         return logits.unflatten(0, (len(videos), -1)).double().softmax(-1).mean(1)
 
+    def is_parted(self, reducer: str, videos: Sequence[int]) -> bool:
+        """Whether a budget by content has several settings answer views of these videos."""
+        chosen = parse(reducer)
+        return isinstance(chosen, ByContent) and len({*self._by_content(chosen, videos)[1]}) > 1
+
     def changes(self, video: int) -> list[float]:
         """How much its views change from frame to frame."""
         if video not in self._changes:
