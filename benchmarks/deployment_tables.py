@@ -16,7 +16,7 @@ def tuned() -> str:
         "| target | reducer | GMACs | speed-up | same class, % | KL, nats | top-1, points |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    records = [_tuning(name) for name in ("agreement", "half")]
+    records = [_tuning(name) for name in ("agreement", "half", "content")]
     for found in records:
         if found.check is None or found.costs is None:
             lines.append(f"| {found.target}: not reached | | | | | | |")
@@ -28,14 +28,17 @@ def tuned() -> str:
             f"{found.costs.speedup:.2f}",
         ]
         lines.append(_line([*cells, *_losses(found.check)]))
-        if found.published is not None:
-            own = found.published
-            named = ["", f"`{own.reducer}`", _cost(own.costs), ""]
-            lines.append(_line([*named, *_losses(own.losses)]))
+        for own in (found.fixed, found.published):
+            if own is not None:
+                named = ["", f"`{own.reducer}`", _cost(own.costs), ""]
+                lines.append(_line([*named, *_losses(own.losses)]))
     first = records[0]
-    unseen = first.check.videos if first.check else 0
+    counts = "; ".join(
+        f"{found.searched} clips for the search, {found.check.videos if found.check else 0} unseen"
+        for found in (records[0], records[2])
+    )
     said = (
-        f"{first.searched} clips for the search, {unseen} unseen; "
+        f"{counts}; "
         f"{first.dtype}, batch {first.batch_size}, {hardware(first.environment)}, "
         f"{first.date[:10]}; such as `{first.command}`, {len(first.tried)} settings in "
         f"{first.seconds / 60:.0f} minutes. In brackets: {first.intervals}."
