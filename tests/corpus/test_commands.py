@@ -14,8 +14,14 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+import vidprune
+from vidprune.assembly import Assembly
 from vidprune.cli import main
+from vidprune.corpus.answers import Question
+from vidprune.corpus.on_ray import OnRay
 from vidprune.demo.clips import write_clips
+from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.video.guarded import Limits
 
 OPTIONS = ("--model", "demo", "--reducer", "sta:r=2", "--shard-size", "5")
 
@@ -204,3 +210,23 @@ def test_options_of_jobs_need_an_output(
 ) -> None:
     assert main(["predict", str(corpus / "clips"), "--model", "demo", option]) == 2
     assert f"{option} is for answers that go into a folder; add --output" in capsys.readouterr().err
+
+
+def test_a_budget_by_content_is_handed_over_by_the_dozen(tmp_path: Path) -> None:
+    """Each hand-over fills up a batch of every setting; one that the checkpoint records counts."""
+    budget = "confidence:sta:r=33@0.5@none"
+    vidprune.prune(vidprune.load("demo"), budget).save_pretrained(tmp_path)
+    counts = []
+    for source, reducer in (("demo", "sta:r=4"), ("demo", budget), (str(tmp_path), None)):
+        assembly = Assembly(source=source, reducer=reducer, batch_size=4)
+        limits = Limits(seconds=1, gib=1)
+        protocol = protocol_for(vidprune.load("demo"), ViewOptions())
+        engine = OnRay(
+            assembly=assembly,
+            protocol=protocol,
+            question=Question(kind="classes"),
+            limits=limits,
+            fetch=limits,
+        )
+        counts.append(engine._videos_at_once())
+    assert counts == [4, 64, 64]
