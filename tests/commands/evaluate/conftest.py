@@ -26,14 +26,14 @@ def counted_once() -> Iterator[None]:
     """Counting arithmetic takes longer than these runs; all have models of one shape."""
     known: dict[str, float] = {}
 
-    def count(model: PreTrainedModel) -> float:
+    def count(model: PreTrainedModel, settings: object) -> float:
         reducer = describe(model.reducer)
         if reducer not in known:
             known[reducer] = gmacs_per_view(model)
         return known[reducer]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("vidprune.commands.evaluate.gmacs_per_view", count)
+        patched.setattr("vidprune.commands.shares.gmacs_per_view", count)
         yield
 
 
