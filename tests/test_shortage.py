@@ -100,7 +100,7 @@ def test_on_ray_it_is_the_same_sentence(job: Path) -> None:
         model._forward = lambda *given: torch.empty(2**55, dtype=torch.uint8)
         return model
 
-    stand_in: Any = SimpleNamespace(make=make, batch_size=2)
+    stand_in: Any = SimpleNamespace(by_content=False, make=make, batch_size=2)
     engine = OnRay(
         assembly=stand_in,
         protocol=real(source=source).make(torch.device("cpu")).protocol,
