@@ -168,10 +168,13 @@ def test_refusals_are_sentences(
     recipe: dict,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     model: str,
     names: int,
     sentence: str,
 ) -> None:
+    # The hub would be asked again and again, where there is no network.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "train.csv").write_text("a.mp4 3\nb.mp4 11\n")
     (tmp_path / "names.txt").write_text("\n".join(f"motion {k}" for k in range(names)) + "\n")
     given = ["--model", model, "--data", str(tmp_path), "--labels", str(tmp_path / "names.txt")]
