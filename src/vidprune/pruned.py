@@ -17,7 +17,7 @@ from vidprune.backbones.registry import adapt
 from vidprune.choosing import answer_by_content
 from vidprune.filling import FILLINGS, Filling
 from vidprune.merging import pooling_weights
-from vidprune.model import encode, run
+from vidprune.model import Trace, encode, run
 from vidprune.outputs import PrunedFeatures, PrunedOutput, check_clips, on_grid, valid_of
 from vidprune.planning import stages_for
 from vidprune.reducers.base import Reducer
@@ -131,17 +131,35 @@ class PrunedClassifier(Pruned):
         `labels` (B,): adds `loss`. `clip_keys` (B,) int64: seeds random draws per clip; by default
         taken from the pixels. `return_trace` adds `trace`: which tokens stayed.
         """
+        self._check_asked(return_trace)
         clips = self._clips(pixel_values, kwargs)
-        logits, trace = run(adapt(self), self.reducer, self.stages, clips, clip_keys)
+        logits, trace, setting = self._answered(clips, clip_keys)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels, logits, self.config, **kwargs)
         output = PrunedOutput(loss=loss, logits=logits, trace=trace if return_trace else None)
+        if setting is not None:
+            # Beside the output's items, which a Trainer takes for predictions.
+            object.__setattr__(output, "setting", setting)
         return self._finished(output, return_dict)
 
+    def _check_asked(self, return_trace: bool) -> None:
+        """Refuse what this model cannot give."""
 
-class ClassifierByContent(Pruned):
-    """The forward of a model with a head where a clip's content says how much goes."""
+    def _answered(
+        self, clips: Tensor, clip_keys: Tensor | None
+    ) -> tuple[Tensor, Trace | None, Tensor | None]:
+        """Logits, which tokens stayed, and which setting answered, where that is to be told."""
+        return *run(adapt(self), self.reducer, self.stages, clips, clip_keys), None
+
+
+class ClassifierByContent(PrunedClassifier):
+    """The forward of a model with a head that classifies each clip by the setting that its content
+    asks for; the output's `setting` says which answered.
+
+    Raises ValueError for `return_trace`, since clips keep different numbers of tokens, and where a
+    graph is to be exported, which it is not.
+    """
 
     # One for each setting, over the same weights.
     settings: tuple[PreTrainedModel, ...]
@@ -153,22 +171,7 @@ class ClassifierByContent(Pruned):
             setting.training = mode
         return self
 
-    def forward(
-        self,
-        pixel_values: Tensor | None = None,
-        labels: Tensor | None = None,
-        *,
-        clip_keys: Tensor | None = None,
-        return_trace: bool = False,
-        return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> PrunedOutput | tuple[Any, ...]:
-        """Classify clips, each by the setting that its content asks for.
-
-        Arguments as of any pruned model. The output's `setting` says which setting answered. Raises
-        ValueError for `return_trace`, since clips keep different numbers of tokens, and where a
-        graph is to be exported, which it is not.
-        """
+    def _check_asked(self, return_trace: bool) -> None:
         if return_trace:
             raise ValueError(
                 "return_trace=True is not offered by a budget by content, whose clips keep "
@@ -176,7 +179,10 @@ class ClassifierByContent(Pruned):
             )
         if torch.compiler.is_exporting():
             stages_for(adapt(self), self.reducer)
-        clips = self._clips(pixel_values, kwargs)
+
+    def _answered(
+        self, clips: Tensor, clip_keys: Tensor | None
+    ) -> tuple[Tensor, Trace | None, Tensor | None]:
         logits, setting = answer_by_content(
             self.reducer,  # type: ignore[arg-type]
             [partial(_logits_of, model) for model in self.settings],
@@ -184,13 +190,7 @@ class ClassifierByContent(Pruned):
             partial(_as_seen, clips, self.config),
             clip_keys,
         )
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(labels, logits, self.config, **kwargs)
-        output = PrunedOutput(loss=loss, logits=logits)
-        # Beside the output's items, which a Trainer takes for predictions.
-        object.__setattr__(output, "setting", setting)
-        return self._finished(output, return_dict)
+        return logits, None, setting
 
 
 def _logits_of(model: PreTrainedModel, clips: Tensor, clip_keys: Tensor | None) -> Tensor:

@@ -13,9 +13,7 @@ import vidprune
 from tiny_videomae import clips, tiny_config, tiny_videomae
 from vidprune.cli import main
 from vidprune.commands.tune import RECIPE, Asked, Sighted, _parted, tune
-from vidprune.demo.clips import write_clips
 from vidprune.drawing.tuning import draw_tuning, pareto
-from vidprune.holding import held
 from vidprune.intervals import Interval
 from vidprune.macs import costs
 from vidprune.metrics import divergence
@@ -218,13 +216,13 @@ def test_a_search_is_the_same_for_the_same_seed(model: PreTrainedModel) -> None:
     target = Target(kind="gmacs", value=gmacs)
     first, second, other = (
         [each.reducer for each in Search(bench(model), target, tuple(range(6)), seed=seed)(budget)]
-        for seed, budget in ((0, Budget(trials=6)), (0, Budget(trials=6)), (1, Budget(trials=6)))
+        for seed, budget in ((0, Budget(trials=14)), (0, Budget(trials=14)), (1, Budget(trials=14)))
     )
     assert first == second
     assert first != other
-    assert len(set(first)) == len(first) > 3
+    assert len(set(first)) == len(first) > 4
     assert all(costs(model, each).gmacs_per_view <= gmacs for each in first)
-    assert len(first) <= 6
+    assert len(first) <= 14
 
 
 def test_time_ends_a_search(model: PreTrainedModel) -> None:
@@ -253,15 +251,6 @@ def test_too_few_videos_are_refused() -> None:
 
 
 # The command.
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    write_clips(folder, per_class=1, seed=12)
-    (folder / "broken").mkdir()
-    (folder / "broken" / "0.mp4").write_bytes(b"no video")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +335,7 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, content: str | None, sente
 def test_the_plot_shows_every_setting(found: tuple[Tuning, Path], tmp_path: Path) -> None:
     svg, png = draw_tuning(found[0], tmp_path / "tune")
     text = svg.read_text()
-    for name in ("sta:fold=true", "tome", "found", "what is found, at other costs"):
+    for name in ("sta:fold=true", "tome", "found", "the best setting, at other costs"):
         assert name in text
     assert png.stat().st_size > 10_000
 
@@ -368,36 +357,6 @@ def test_a_target_that_is_out_of_reach_says_how_far(
     assert (recipe["reducer"], recipe["reached"]) == ("none", False)
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--drop-points", "1"], "counts top-1, which needs labels"),
-        (["--gmacs", "3"], "gmacs=3 leaves nothing to save: the dense model takes 2.04"),
-        (["--gmacs", "1", "--check-share", "1"], "check_share=1 must lie between 0 and 1"),
-        (["--gmacs", "1", "--trials", "0"], "trials=0 must be at least 1"),
-        (["--gmacs", "1", "--minutes", "0"], "--minutes 0 must be above 0"),
-        (["--gmacs", "1", "--method", "newest"], "reducer 'newest' is not known"),
-        (["--gmacs", "1", "--method", "sta:r=4"], "says r, which the search is to find"),
-    ],
-)
-def test_bad_input_gets_a_sentence(
-    videos: Path, tmp_path: Path, words: list[str], sentence: str, capsys: Any
-) -> None:
-    given = ["tune", "--data", *map(str, sorted(videos.rglob("*.mp4"))), "--model", "demo"]
-    assert main([*given, *words, "--workers", "0", "--output", str(tmp_path / "out")]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_videos_that_are_not_there_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["tune", "--data", str(tmp_path / "nothing"), "--model", "demo", "--gmacs", "1"]
-    assert main([*words, "--workers", "0", "--output", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr().err
-    assert "0 videos can be read and 1 not, such as" in said
-    assert "there is no such file" in said
-
-
 def test_what_no_setting_comes_near_is_said(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,7 +370,7 @@ def test_another_command_s_outcome_is_kept_beside(
 ) -> None:
     words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "1.5", "--workers", "0"]
     words += ["--batch-size", "1"]
-    for trials in ("1", "2"):
+    for trials in ("1", "1", "2"):
         assert main([*words, "--trials", trials, "--output", str(tmp_path)]) == 0
     said = capsys.readouterr().err
     assert "the recipe.json that another command left there is recipe.1.json now" in said
@@ -419,55 +378,3 @@ def test_another_command_s_outcome_is_kept_beside(
     assert (len(kept["tried"]), len(own["tried"])) == (1, 2)
     assert (tmp_path / "tune.1.png").exists()
     assert not (tmp_path / "tune.2.json").exists()
-
-
-def test_a_folder_is_for_one_search_at_a_time(
-    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["tune", "--data", str(videos), "--model", "demo", "--gmacs", "1.5", "--trials", "1"]
-    with held(tmp_path):
-        assert main([*words, "--workers", "0", "--output", str(tmp_path)]) == 2
-    assert "another command is at work there" in capsys.readouterr().err
-
-
-def test_where_the_dense_model_s_answers_are_no_numbers_there_is_nothing_to_find(
-    videos: Path, tmp_path: Path
-) -> None:
-    model = vidprune.load("demo")
-    torch.nn.init.constant_(model.classifier.weight, float("nan"))
-    sighted = [Sighted(str(path), path) for path in sorted(videos.rglob("*.mp4"))]
-    asked = Asked(target=Target(kind="gmacs", value=1.1), budget=Budget(trials=1))
-    with pytest.raises(ValueError, match=r"logits are not finite for 12 of 12 videos"):
-        tune(
-            model,
-            protocol_for(model, ViewOptions()),
-            sighted,
-            asked,
-            output=tmp_path,
-            checkpoint="demo",
-            workers=0,
-        )
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--agreement", "99"), "cannot be shown by the 8 videos of the search"),
-        (("--agreement", "100"), "no number of videos does"),
-        (("--gmacs", "1", "--seed", "-1"), "seed=-1 must lie between 0 and 4294967295"),
-        (("--gmacs", "1", "--method", "none"), "method none drops nothing"),
-        (("--gmacs", "1", "--source", "("), "source='('"),
-        (("--latency-ms", "9", "--by-content", "confidence"), "a budget by content has none"),
-    ],
-)
-def test_what_cannot_be_asked_is_told(
-    words: tuple[str, ...],
-    told: str,
-    videos: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    command = ["tune", "--data", str(videos), "--model", "demo", "--workers", "0"]
-    assert main([*command, *words, "--output", str(tmp_path)]) == 2
-    assert told in capsys.readouterr().err

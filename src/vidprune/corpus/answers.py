@@ -59,8 +59,8 @@ def no_answer(name: str, error: str) -> Row:
 def answers(
     model: ViewModel, question: Question, videos: Iterable[Decoded]
 ) -> Iterator[tuple[Item, list[Row]]]:
-    """The rows of every video, in order; batches are filled across them, and only the last one
-    with copies, so that what is said of a clip does not depend on its neighbours."""
+    """The rows of every video, in order; batches are filled across them, and with copies where no
+    more come (see `Queue`), so that what is said of a clip does not depend on its neighbours."""
     waiting: deque[_Partly] = deque()
     queue = model.queue()
     for video in videos:

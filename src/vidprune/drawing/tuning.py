@@ -42,7 +42,7 @@ def draw_tuning(found: Tuning, stem: Path) -> list[Path]:
                 marker=".",
                 color=INK,
                 linestyle="none",
-                label="what is found, at other costs",
+                label="the best setting, at other costs",
             )
         if found.found is not None:
             axes.plot(
@@ -52,7 +52,7 @@ def draw_tuning(found: Tuning, stem: Path) -> list[Path]:
                 markerfacecolor="none",
                 color=INK,
                 linestyle="none",
-                label="found",
+                label="found, by content" if found.fixed else "found",
             )
         axes.set_yscale("log", subs=())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
