@@ -187,10 +187,12 @@ def broken_in_the_middle(path):
     return path
 
 
+# Not FFV1: what FFmpeg puts where a slice of it is lost depends on what the memory held before.
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_what_is_broken_where_somebody_looks_is_reported_as_ever(
-    videos, tmp_path, eager, monkeypatch
+    videos, tmp_path, eager, monkeypatch, codec
 ):
-    path = broken_in_the_middle(long_video(videos, tmp_path / "a.mkv", codec="ffv1", count=60))
+    path = broken_in_the_middle(long_video(videos, tmp_path / "a.mkv", codec=codec, count=60))
     outcomes = []
     for through in (False, True):
         try:
