@@ -136,7 +136,7 @@ def test_the_nearest_in_a_frame_is_that_of_a_loop(data: st.DataObject, grid: Tok
     assert found.tolist() == [nearest_by_loops(clip, grid, in_frame=True) for clip in clips]
 
 
-@pytest.mark.parametrize("columns", [600, 1400])
+@pytest.mark.parametrize("columns", [600, pytest.param(1400, marks=pytest.mark.slow)])
 def test_nearest_in_a_long_frame_is_that_of_the_whole(columns: int) -> None:
     """Distances there are beyond 32 bits."""
     grid = TokenGrid(frames=1, rows=10, columns=columns)

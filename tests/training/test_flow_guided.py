@@ -96,6 +96,7 @@ def test_tokens_that_move_apart_count_most(recipe: dict) -> None:
     assert error(wrong_in_front, targets, flow) > 2 * error(wrong_behind, targets, flow)
 
 
+@pytest.mark.slow
 def test_it_learns_goes_on_and_hands_its_model_on(
     recipe: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def test_tubes_hide_the_same_places_in_every_frame(recipe: dict) -> None:
     assert len({tuple(row.tolist()) for row in by_frame[:, 0]}) > 1
 
 
+@pytest.mark.slow
 def test_it_learns_goes_on_and_hands_its_encoder_on(recipe: dict, tmp_path: Path) -> None:
     write_clips(tmp_path / "clips", per_class=1, seed=5)
     (tmp_path / "clips" / "test.csv").rename(tmp_path / "clips" / "train.csv")

@@ -27,6 +27,14 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_list(folder, videos=3).rename(folder / "train.csv")
 
 
+@pytest.fixture(scope="module")
+def finished(listed: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that came to its end, whose record each test leaves otherwise."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(words(listed, small, folder)) == 0
+    return folder
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     """Class folders with the names of what a run writes."""
@@ -139,14 +147,19 @@ def test_a_run_of_evaluate_is_told_by_its_name(
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"evaluations": [1]}'])
 def test_a_broken_record_gets_a_sentence(
-    listed: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+    listed: Path, small: Path, finished: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    assert main(words(listed, small, tmp_path)) == 0
-    (tmp_path / "train.json").write_text(content)
-    assert main(words(listed, small, tmp_path)) == 2
+    (finished / "train.json").write_text(content)
+    assert main(words(listed, small, finished)) == 2
     assert "train.json is no record of a training run; take it away" in capsys.readouterr().err
-    (tmp_path / "train.json").unlink()
-    assert main(words(listed, small, tmp_path)) == 0
+
+
+def test_a_record_that_was_taken_away_is_made_again(
+    listed: Path, small: Path, finished: Path
+) -> None:
+    (finished / "train.json").unlink()
+    assert main(words(listed, small, finished)) == 0
+    assert (finished / "train.json").exists()
 
 
 def test_a_model_that_was_deleted_is_written_again_or_missed(
