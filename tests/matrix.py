@@ -83,6 +83,14 @@ ROWS = {
         amount="vid-tldr:r=#",
         capped=True,
     ),
+    "ward": Row(
+        specs=(
+            "ward:r=2",
+            "ward:r=2,where=before,blocks=0/3",
+            "ward:schedule=1/0/1,rounds=1,proportional_attention=false",
+        ),
+        amount="ward:r=#",
+    ),
 }
 
 SPECS = tuple(spec for row in ROWS.values() for spec in row.specs)
@@ -130,6 +138,8 @@ ANY_TOKENS = Rule(
         "run-length:threshold=1.12,fold=true,proportional_attention=true",
         "vid-tldr:r=5,proportional_attention=false",
         "vid-tldr:r=5",
+        "ward:r=2",
+        "ward:r=2,where=before,blocks=0/3",
     ),
     limits=_SHAPES,
 )
@@ -153,6 +163,7 @@ PER_FRAME = Rule(
             "run-length:r=3",
             "run-length:threshold=1.12",
             "vid-tldr:r=5",
+            "ward:r=2",
         )
     },
     amounts={"sta": "sta:r=#,stages=1", "random": "random:r=#,stages=1"},
@@ -174,6 +185,7 @@ TUBES = Rule(
             "run-length:r=3",
             "run-length:threshold=1.12",
             "vid-tldr:r=5",
+            "ward:r=2",
         )
     },
     reason="Attention runs along time at each place, so the same places have to stay in every "
@@ -200,6 +212,7 @@ PYRAMID = Rule(
             "run-length:r=3",
             "run-length:threshold=1.12",
             "vid-tldr:r=5",
+            "ward:r=2",
             "sta:r=3,fold=true,proportional_attention=true",
             "random:r=3,fold=true,proportional_attention=true",
             "grid:r=4,fold=true,proportional_attention=true",

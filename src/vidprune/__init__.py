@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vidprune.reducers.sta import STA
     from vidprune.reducers.tome import ToMe
     from vidprune.reducers.vid_tldr import VidTLDR
+    from vidprune.reducers.ward import Ward
     from vidprune.video import UnreadableVideo
 
 # Loaded when first used: `import vidprune` costs nothing, and `vidprune --help` answers at once.
@@ -52,6 +53,7 @@ _WHERE = {
     "load": "loading",
     "load_exported": "exporting.running",
     "VidTLDR": "reducers.vid_tldr",
+    "Ward": "reducers.ward",
     "ViewOptions": "prepare",
     "UnreadableVideo": "video",
     "parse_reducer": "reducers.spec:parse",
@@ -81,6 +83,7 @@ __all__ = [
     "UnreadableVideo",
     "VidTLDR",
     "ViewOptions",
+    "Ward",
     "costs",
     "gmacs_per_view",
     "load",

@@ -170,6 +170,7 @@ MERGING = [
     "sta:r=4,fold=true",
     "sta:r=4,first_group=random",
     "run-length:r=3,fold=true",
+    "ward:r=3",
 ]
 
 

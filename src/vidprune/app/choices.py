@@ -14,6 +14,7 @@ REDUCERS = {
     "ToMe": "tome",
     "run-length": "run-length",
     "vid-TLDR": "vid-tldr",
+    "Ward": "ward",
 }
 
 

@@ -15,9 +15,18 @@ _COLOURS = {
     "tome": "#D55E00",
     "run-length": "#E69F00",
     "vid-tldr": "#CC79A7",
+    "ward": "#000000",
 }
 _OTHERS = "#56B4E9"
-_MARKERS = {"sta": "o", "random": "d", "grid": "P", "tome": "X", "run-length": "p", "vid-tldr": "h"}
+_MARKERS = {
+    "sta": "o",
+    "random": "d",
+    "grid": "P",
+    "tome": "X",
+    "run-length": "p",
+    "vid-tldr": "h",
+    "ward": "*",
+}
 _DASHES = ("-", "--", ":", "-.")
 _DENSE = {"fewer frames": "^", "smaller frames": "s", "smaller model": "D", "fewer views": "v"}
 

@@ -80,7 +80,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         dest="methods",
         nargs="+",
         metavar="SPEC",
-        help="without r, places or schedule (sta sta:fold=true random:fold=true tome)",
+        help="without r, places or schedule (sta sta:fold=true random:fold=true tome ward)",
     )
     group.add_argument(
         "--by-content",

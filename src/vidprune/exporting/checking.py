@@ -19,6 +19,7 @@ from vidprune.metrics import divergence, same_class
 from vidprune.reducers.run_length import RunLength
 from vidprune.reducers.sta import STA
 from vidprune.reducers.tome import ToMe
+from vidprune.reducers.ward import Ward
 
 # Of answers in float32, over the largest of a clip's: what other kernels' sums may come to.
 TOLERANCE = 1e-3
@@ -173,7 +174,8 @@ def _has_rule(model: PreTrainedModel) -> bool:
     reducer = getattr(model, "reducer", None)
     if isinstance(reducer, STA):
         return reducer.first_group == "bipartite" and not any(s.quotas for s in model.stages)
-    return True
+    # Ward's rounds each build on the one before, of which nothing is told.
+    return not isinstance(reducer, Ward)
 
 
 def _departs(reducer: Followed, seen: Sequence[Choice]) -> str | None:

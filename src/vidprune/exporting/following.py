@@ -18,9 +18,10 @@ from vidprune.reducers.schedule import Stage
 from vidprune.reducers.sta import STA
 from vidprune.reducers.tome import ToMe
 from vidprune.reducers.vid_tldr import VidTLDR
+from vidprune.reducers.ward import Ward, centred, nearest_survivors
 
 # Those that choose by sums, which other kernels round otherwise; the others draw or count.
-Followed = STA | ToMe | VidTLDR | RunLength
+Followed = STA | ToMe | VidTLDR | RunLength | Ward
 
 
 class CannotStay(ValueError):
@@ -98,6 +99,8 @@ def _similar(reducer: Reducer, tokens: Tensor, signals: Signals, layout: Layout)
         return changes(signals.pixels.double(), layout.grid.tokens_per_frame)
     if isinstance(reducer, STA):
         return reducer._similar(tokens, signals)
+    if isinstance(reducer, Ward):
+        return centred(tokens)
     compared = signals.keys if isinstance(reducer, ToMe) else tokens
     assert compared is not None, "the model computes what needs names"
     return compared
@@ -110,6 +113,8 @@ def _owner(
     if isinstance(reducer, STA):
         assert signals.keys is not None, "what folds needs keys"
         return best_matches(signals.keys, kept)
+    if isinstance(reducer, Ward):
+        return nearest_survivors(similar, kept)
     if isinstance(reducer, RunLength):
         whole = torch.ones_like(layout.origin, dtype=torch.bool)
         return heads_of_runs(whole.scatter(1, kept, False), kept, layout.grid.tokens_per_frame)

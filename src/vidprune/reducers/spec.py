@@ -13,6 +13,7 @@ from vidprune.reducers.run_length import RunLength
 from vidprune.reducers.sta import STA
 from vidprune.reducers.tome import ToMe
 from vidprune.reducers.vid_tldr import VidTLDR
+from vidprune.reducers.ward import Ward
 
 REDUCERS: dict[str, type] = {
     "sta": STA,
@@ -21,6 +22,7 @@ REDUCERS: dict[str, type] = {
     "tome": ToMe,
     "run-length": RunLength,
     "vid-tldr": VidTLDR,
+    "ward": Ward,
 }
 
 NONE = "none"

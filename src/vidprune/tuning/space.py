@@ -12,7 +12,7 @@ from vidprune.macs import costs
 from vidprune.reducers.schedule import GroupSchedule
 from vidprune.reducers.spec import NONE, describe, parse, with_r
 
-METHODS = ("sta", "sta:fold=true", "random:fold=true", "tome")
+METHODS = ("sta", "sta:fold=true", "random:fold=true", "tome", "ward")
 _MOST_STAGES = 4
 # How many times as many go at a stage as at the one before; the paper's is a half.
 _TILTS = (0.25, 2.0)

@@ -1,0 +1,248 @@
+"""Ward merging: the few tokens that stand for a clip with the least scatter, each counted by size.
+
+Our own, from J. Ward's criterion for clusters (JASA 58, 1963) and ToMe's proportional attention.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidprune.layout import Layout, TokenGrid
+from vidprune.reducers.base import Need, Reduction, Signals, dropped
+from vidprune.reducers.dropping import check_switches
+from vidprune.reducers.exact import exact, full_precision, rising
+from vidprune.reducers.schedule import Place, Stage, whole_numbers
+
+# Note [why Ward]
+# What follows a block sees the tokens as a set: attention that counts a token by its size, layers
+# that see each alone, a mean over all. Were n tokens equal, one of size n could stand for them and
+# nothing would change. So what is lost by standing for others is, to first order, how far they lie
+# apart in the block's own output: the scatter within clusters, of which Ward's criterion tells how
+# much a merging adds, a b / (a + b) times the squared distance of two means of sizes a and b. To
+# find the best clusters is hard, and to merge one pair at a time slow; half of the tokens at once,
+# as ToMe does, comes near in a few rounds.
+
+WHERE = ("after", "before")
+BLOCKS = (0, 1, 2)
+ROUNDS = 3
+
+
+def ward_survivors(state: Tensor, sizes: Tensor, kept: int, rounds: int) -> Tensor:
+    """Whom Ward's criterion leaves standing of tokens (B, N, C), (B, `kept`) int64, rising.
+
+    In each round even positions are sources, odd ones destinations, and those sources join their
+    cheapest destination for which that adds least to the scatter. `sizes` (B, N) float32. Of equals
+    the earlier position counts.
+    """
+    batch, entering, _ = state.shape
+    places = torch.arange(entering, device=state.device).expand(batch, -1)
+    for count in counts_of_rounds(entering, kept, rounds):
+        merge = places.shape[1] - count
+        cost, best = ward_costs(state, sizes).min(-1)
+        order = rising(cost)
+        go, stay = order[:, :merge], order[:, merge:]
+        means, totals = _joined(state, sizes, go, best.gather(1, go))
+        left = torch.cat([places[:, 0::2].gather(1, stay), places[:, 1::2]], 1)
+        turn = rising(left)
+        places = left.gather(1, turn)
+        state = _at(torch.cat([_at(state[:, 0::2], stay), means], 1), turn)
+        sizes = torch.cat([sizes[:, 0::2].gather(1, stay), totals], 1).gather(1, turn)
+    return places
+
+
+def counts_of_rounds(entering: int, kept: int, rounds: int) -> tuple[int, ...]:
+    """How many tokens each round leaves: equal shares, but at least half, so that more rounds than
+    were asked for may follow."""
+    counts: list[int] = []
+    left = entering
+    while left > kept:
+        ahead = max(rounds - len(counts), 1)
+        left = max(round(left * (kept / left) ** (1 / ahead)), left - left // 2)
+        counts.append(left)
+    return tuple(counts)
+
+
+def ward_costs(state: Tensor, sizes: Tensor) -> Tensor:
+    """What it adds to the scatter when a source joins a destination, (B, N, C) and (B, N) to
+    (B, sources, destinations)."""
+    apart = squared_distances(state[:, 0::2], state[:, 1::2])
+    source, destination = sizes[:, 0::2, None], sizes[:, None, 1::2]
+    return apart * (source * destination / (source + destination))
+
+
+def squared_distances(rows: Tensor, others: Tensor) -> Tensor:
+    """Of every row (B, N, C) to all others (B, M, C), (B, N, M); by one product."""
+    lengths, other_lengths = (each.square().sum(-1) for each in (rows, others))
+    return lengths[..., None] + other_lengths[:, None] - 2 * (rows @ others.mT)
+
+
+def nearest_survivors(state: Tensor, keep: Tensor) -> Tensor:
+    """For every token the survivor nearest to it, as an `owner` (B, N) int64.
+
+    `state` (B, N, C); `keep` (B, K): the survivors, which own themselves. Of survivors as near the
+    first in `keep` counts.
+    """
+    gone = dropped(keep, state.shape[1])
+    nearest = squared_distances(_at(state, gone), _at(state, keep)).argmin(-1)
+    themselves = torch.arange(keep.shape[1], device=keep.device).expand_as(keep)
+    owner = torch.zeros(state.shape[:2], dtype=torch.int64, device=keep.device)
+    return owner.scatter(1, keep, themselves).scatter(1, gone, nearest)
+
+
+def _joined(state: Tensor, sizes: Tensor, go: Tensor, to: Tensor) -> tuple[Tensor, Tensor]:
+    """The destinations' means (B, N // 2, C) and sizes once sources `go` (B, M) have joined
+    destinations `to` (B, M)."""
+    joining, own = sizes[:, 0::2].gather(1, go), sizes[:, 1::2]
+    places = torch.arange(own.shape[1], device=go.device)
+    # A product, whose result does not depend on the order in which threads arrive.
+    shares = (to[:, None] == places[:, None]) * joining[:, None]
+    total = own + shares.sum(-1)
+    added = shares.to(state.dtype) @ _at(state[:, 0::2], go)
+    return (state[:, 1::2] * own[..., None] + added) / total[..., None], total
+
+
+def _at(rows: Tensor, places: Tensor) -> Tensor:
+    """Rows (B, N, C) at places (B, K)."""
+    return rows.gather(1, places[..., None].expand(-1, -1, rows.shape[-1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ward:
+    """Merges, at a few early blocks, down to the tokens that stand for the others best.
+
+    Survivors are found in `rounds` by Ward's criterion on the tokens themselves; every other token
+    joins the survivor that it lies nearest to, which becomes the mean, weighted by size. The model
+    then attends to and pools tokens by their size: see Note [why Ward].
+
+    `r`: tokens of each temporal position that go in all (of a clip r times as many as it has
+    positions, from wherever); every stage keeps the same share; 0 does nothing. An explicit
+    `schedule` lists the tokens that go per temporal position at each stage instead. `blocks`: the
+    (0-based) blocks at which it acts, by default the first three or as many as the schedule has
+    numbers. `where`: "after" those blocks or "before" them, which saves block 0 too: better below a
+    fifth of the dense arithmetic, worse above. `proportional_attention`: without it tokens are
+    attended to as if all had one size.
+
+    >>> Ward(r=112).plan(depth=12, grid=TokenGrid(frames=8, rows=14, columns=14))[-1].kept
+    672
+    """
+
+    r: int | None = None
+    schedule: tuple[int, ...] | None = None
+    blocks: tuple[int, ...] | None = None
+    where: str = "after"
+    rounds: int = ROUNDS
+    proportional_attention: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("schedule", "blocks"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, whole_numbers(name, value))
+        self._check_amount()
+        self._check_blocks()
+        check_switches(proportional_attention=self.proportional_attention)
+        if self.where not in WHERE:
+            raise ValueError(f"where={self.where!r} is not known; choose one of {', '.join(WHERE)}")
+        if type(self.rounds) is not int or self.rounds < 1:
+            raise ValueError(f"rounds={self.rounds!r} must be a whole number of at least 1")
+
+    def _check_amount(self) -> None:
+        if self.schedule is not None and self.r is not None:
+            raise ValueError(
+                f"r={self.r} and the explicit schedule={self.schedule} both say how many tokens "
+                "go; give one of the two"
+            )
+        if self.schedule is None and (type(self.r) is not int or self.r < 0):
+            raise ValueError(
+                f"r={self.r!r} must be a whole number of at least 0: the tokens of each temporal "
+                "position that go in all, such as r=112 (or give an explicit schedule)"
+            )
+
+    def _check_blocks(self) -> None:
+        blocks = self.blocks
+        if blocks is None:
+            return
+        if list(blocks) != sorted(set(blocks)):
+            raise ValueError(f"blocks={blocks} must rise strictly, such as (0, 1, 2)")
+        if self.schedule is not None and len(self.schedule) != len(blocks):
+            raise ValueError(
+                f"schedule={self.schedule} and blocks={blocks} must have one number per block "
+                "each; make them agree, or give r"
+            )
+
+    def acting(self, depth: int) -> tuple[int, ...]:
+        """The blocks at which it acts, in a model of so many."""
+        if self.blocks is not None:
+            return self.blocks
+        if self.schedule is not None:
+            return tuple(range(len(self.schedule)))
+        return BLOCKS[:depth]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Nothing but the tokens themselves, and sizes in attention."""
+        weighed: frozenset[Need] = frozenset({"proportional_attention"})
+        return weighed if self.proportional_attention else frozenset()
+
+    def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
+        """A stage for each acting block at which tokens go.
+
+        Raises ValueError where a block does not exist or no token would stay.
+        """
+        blocks = self.acting(depth)
+        if blocks[-1] >= depth:
+            raise ValueError(
+                f"blocks={blocks} do not fit a model of {depth} blocks (0 to {depth - 1}); choose "
+                "others"
+            )
+        stages, entering = [], grid.tokens
+        place = Place.BEFORE_BLOCK if self.where == "before" else Place.AFTER_BLOCK
+        for index, (block, kept) in enumerate(zip(blocks, self._kept(grid, blocks), strict=True)):
+            if kept < entering:
+                stages.append(
+                    Stage(
+                        index=index,
+                        block=block,
+                        groups=1,
+                        entering=entering,
+                        drop=entering - kept,
+                        place=place,
+                    )
+                )
+            entering = kept
+        return tuple(stages)
+
+    def _kept(self, grid: TokenGrid, blocks: tuple[int, ...]) -> tuple[int, ...]:
+        """How many tokens of a clip go on after each stage."""
+        gone = self.schedule or (self.r or 0,)
+        most = grid.tokens_per_frame - 1
+        if sum(gone) > most:
+            said = f"schedule={self.schedule}" if self.schedule else f"r={self.r}"
+            raise ValueError(
+                f"{said} takes {sum(gone)} tokens from each temporal position, which has "
+                f"{grid.tokens_per_frame}; choose at most {most}"
+            )
+        if self.schedule is not None:
+            so_far = (sum(gone[: index + 1]) for index in range(len(gone)))
+            return tuple(grid.tokens - grid.frames * each for each in so_far)
+        share = 1 - gone[0] / grid.tokens_per_frame
+        shares = (share ** (index / len(blocks)) for index in range(1, len(blocks) + 1))
+        return tuple(round(grid.tokens * each) for each in shares)
+
+    def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
+        """Reduce tokens (B, N, C) to `stage.kept`, in rising position."""
+        with full_precision(tokens.device):
+            state = centred(tokens)
+            sizes = layout.sizes
+            if sizes is None:
+                sizes = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
+            keep = ward_survivors(state, sizes, stage.kept, self.rounds)
+            return Reduction(keep=keep, owner=nearest_survivors(state, keep))
+
+
+def centred(tokens: Tensor) -> Tensor:
+    """Tokens (B, N, C) less their mean: distances stay, and what all have in common, which in large
+    models is most of them, takes no precision from them."""
+    values = exact(tokens)
+    return values - values.mean(1, keepdim=True)
