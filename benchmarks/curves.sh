@@ -9,12 +9,13 @@
 # ../shared/jhmdb or $JHMDB, at the same costs; actors, actors-generated: of these records' points what
 # stays of the actors. choices-generated: what the paper ablates. generated-low, jhmdb-low: 20 and 15 %, which take
 # earlier stages.
-# amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
+# beyond, beyond-6-blocks: our own method and what it has to beat, on the demo's model and on one of half
+# its depth. amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors or actors-generated}"
+part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond or beyond-6-blocks}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
@@ -24,6 +25,10 @@ draws=(random:seed=1 random:seed=2)
 early="blocks=0/1/2"
 low=("sta:$early" "random:$early" "sta:$early,fold=true" "random:$early,fold=true" tome run-length)
 low+=(tome:mode=drop "grid:$early" vid-tldr)
+# Ward's merging and what it has to beat, at early stages too and with attention by size.
+beyond=(ward ward:where=before ward:proportional_attention=false sta "sta:$early" random:fold=true
+    "random:$early,fold=true" "random:$early,fold=true,proportional_attention=true" "random:$early"
+    tome tome:proportional_attention=true vid-tldr run-length "grid:$early,fold=true")
 down_to_30=(--at 0.9 0.75 0.6 0.5 0.4 0.3)
 choices=(sta sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid}
     sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4}
@@ -45,7 +50,7 @@ curves() {
 }
 
 seed=800000000
-if [[ "$part" == *generated* && ! -e "$clips/test.csv" ]]; then
+if [[ ( "$part" == *generated* || "$part" == beyond* ) && ! -e "$clips/test.csv" ]]; then
     python3 -c "from vidprune.demo.clips import write_clips; write_clips('$clips', per_class=120, seed=$seed)"
 fi
 more=("${@:2}")
@@ -53,6 +58,11 @@ case "$part" in
 generated)
     curves generated "${generated[@]}" --smaller benchmarks/models/demo_6_blocks "${down_to_30[@]}" \
         --against sta --reducer "${methods[@]}" "${draws[@]}" ;;
+beyond | beyond-6-blocks)
+    model=demo
+    if [[ "$part" == beyond-6-blocks ]]; then model=benchmarks/models/demo_6_blocks; fi
+    curves "$part" --model "$model" --data "$clips" --batch-size 16 --no-alternatives \
+        --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer "${beyond[@]}" ;;
 generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --against "sta:$early" \
         --reducer "${low[@]}" ;;
@@ -94,6 +104,7 @@ views)
     done ;;
 *)
     echo "curves.sh: no part is called $part; choose generated, generated-low," \
-        "choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors or actors-generated" >&2
+        "choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated," \
+        "beyond or beyond-6-blocks" >&2
     exit 2 ;;
 esac
