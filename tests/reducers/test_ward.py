@@ -8,16 +8,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import VideoMAEConfig
 
 from reducers import ward_by_loops
 from tiny_videomae import clips, tiny_videomae
 from vidprune.layout import Layout, TokenGrid
+from vidprune.macs import costs
 from vidprune.pruned import prune
 from vidprune.reducers.base import Reduction, Signals
 from vidprune.reducers.schedule import Place
-from vidprune.reducers.ward import Ward, counts_of_rounds
+from vidprune.reducers.ward import CHANNELS, Ward, counts_of_rounds, sketch
 
 VIT = TokenGrid(frames=8, rows=14, columns=14)
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
 
 
 def reduction(tokens: Tensor, drop: int, sizes: Tensor | None = None, **options: Any) -> Reduction:
@@ -119,6 +127,28 @@ def test_what_all_tokens_have_in_common_counts_for_nothing() -> None:
     one, other = reduction(tokens, 30), reduction(tokens + common, 30)
     assert torch.equal(one.keep, other.keep)
     assert torch.equal(one.owner, other.owner)
+
+
+def test_many_channels_are_compared_by_a_few() -> None:
+    """Squared distances are off by sqrt(2 / d) in the mean, d being 32, wherever the tokens lie."""
+    generator = torch.Generator().manual_seed(5)
+    for width in (33, 128, 768):
+        rows = torch.randn(1, 200, width, generator=generator, dtype=torch.float64) + 9
+        seen = sketch(rows)
+        assert seen.shape == (1, 200, CHANNELS)
+        ratio = torch.pdist(seen[0]).square() / torch.pdist(rows[0]).square()
+        assert ratio.mean() == pytest.approx(1, abs=0.05)
+        assert ratio.std() == pytest.approx((2 / CHANNELS) ** 0.5, rel=0.2)
+    few = torch.randn(1, 9, CHANNELS, generator=generator)
+    assert torch.equal(sketch(few), few - few.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("r", [32, 112, 160])
+def test_choosing_costs_little(r: int) -> None:
+    """Of a ViT-B and a ViT-L at the paper's size, down to a quarter; folding included."""
+    for config in (VideoMAEConfig(), VideoMAEConfig(**LARGE)):
+        found = costs(config, Ward(r=r))
+        assert found.selection <= 0.02 * found.gmacs_per_view
 
 
 # A whole forward.

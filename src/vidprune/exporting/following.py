@@ -18,7 +18,7 @@ from vidprune.reducers.schedule import Stage
 from vidprune.reducers.sta import STA
 from vidprune.reducers.tome import ToMe
 from vidprune.reducers.vid_tldr import VidTLDR
-from vidprune.reducers.ward import Ward, centred, nearest_survivors
+from vidprune.reducers.ward import Ward, nearest_survivors, sketch
 
 # Those that choose by sums, which other kernels round otherwise; the others draw or count.
 Followed = STA | ToMe | VidTLDR | RunLength | Ward
@@ -100,7 +100,7 @@ def _similar(reducer: Reducer, tokens: Tensor, signals: Signals, layout: Layout)
     if isinstance(reducer, STA):
         return reducer._similar(tokens, signals)
     if isinstance(reducer, Ward):
-        return centred(tokens)
+        return sketch(tokens)
     compared = signals.keys if isinstance(reducer, ToMe) else tokens
     assert compared is not None, "the model computes what needs names"
     return compared

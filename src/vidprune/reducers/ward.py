@@ -4,6 +4,7 @@ Our own, from J. Ward's criterion for clusters (JASA 58, 1963) and ToMe's propor
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from vidprune.reducers.schedule import Place, Stage, whole_numbers
 WHERE = ("after", "before")
 BLOCKS = (0, 1, 2)
 ROUNDS = 3
+# By which tokens are compared, at most.
+CHANNELS = 32
 
 
 def ward_survivors(state: Tensor, sizes: Tensor, kept: int, rounds: int) -> Tensor:
@@ -233,7 +236,7 @@ class Ward:
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """Reduce tokens (B, N, C) to `stage.kept`, in rising position."""
         with full_precision(tokens.device):
-            state = centred(tokens)
+            state = sketch(tokens)
             sizes = layout.sizes
             if sizes is None:
                 sizes = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
@@ -241,8 +244,26 @@ class Ward:
             return Reduction(keep=keep, owner=nearest_survivors(state, keep))
 
 
-def centred(tokens: Tensor) -> Tensor:
-    """Tokens (B, N, C) less their mean: distances stay, and what all have in common, which in large
-    models is most of them, takes no precision from them."""
+def sketch(tokens: Tensor) -> Tensor:
+    """What tokens (B, N, C) are compared by, (B, N, d): less their mean, and of many channels a
+    random projection to `CHANNELS`.
+
+    Distances stay; what all tokens have in common, which in large models is most of them, takes no
+    precision from them. A projection keeps squared distances to within a quarter, whatever C
+    (Johnson and Lindenstrauss), and so much of the arithmetic is saved.
+    """
     values = exact(tokens)
-    return values - values.mean(1, keepdim=True)
+    values = values - values.mean(1, keepdim=True)
+    width = values.shape[-1]
+    if width <= CHANNELS:
+        return values
+    return values @ torch.tensor(_signs(width), dtype=values.dtype, device=values.device)
+
+
+@cache
+def _signs(width: int) -> list[list[float]]:
+    """A projection (width, CHANNELS) of signs, the same everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(0, 2, (width, CHANNELS), generator=generator)
+    signs: list[list[float]] = (drawn * 2.0 - 1).div(CHANNELS**0.5).tolist()
+    return signs
