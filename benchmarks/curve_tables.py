@@ -18,7 +18,7 @@ from vidprune.tradeoff import Point, TradeOff
 Measure = Callable[[Point], Interval | None]
 
 # A point belongs to the column that it is nearest to.
-COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15)
+COLUMNS = (0.9, 0.75, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15)
 _NEAR = 0.02
 _DENSE = ("fewer", "smaller")
 # What r costs, of a model with J-HMDB's grid and width.
@@ -78,7 +78,8 @@ def actors_kept(*names: str) -> Measure:
 
 def draw_curves(name: str, folder: Path) -> Path:
     """The plot of a record, with what stays of the actors."""
-    more = [("actors' patches that stay, %", actors_kept(name))]
+    told = (RESULTS / "curves" / name / "actors.json").exists()
+    more = [("actors' patches that stay, %", actors_kept(name))] if told else []
     _, png = draw_tradeoff(curve_record(name), folder / f"curves-{name}", more)
     return png
 
@@ -201,6 +202,8 @@ _MEASURES = {
     "kl": ("kl_nats", ".3f"),
     "over-sta": ("against_points", "+.1f"),
     "kl-over-sta": ("against_kl_nats", "+.3f"),
+    "over-ward": ("against_points", "+.1f"),
+    "kl-over-ward": ("against_kl_nats", "+.3f"),
 }
 
 
@@ -209,12 +212,13 @@ def _measure(name: str) -> tuple[Measure, str]:
     return attrgetter(attribute), form
 
 
-# What is shown of each record, beside a drawing of it.
+# What is shown of each record, beside a drawing of it, of some with what stays of the actors.
 _SHOWN = {
-    "generated": tuple(_MEASURES),
+    "generated": ("change", "over-random", "agreement", "kl", "over-sta", "kl-over-sta"),
     "generated-low": ("change", "over-random", "kl"),
     "jhmdb": ("change", "over-random", "kl", "agreement"),
     "jhmdb-low": ("change", "over-random", "kl"),
+    "beyond": ("change", "over-ward", "over-random", "agreement", "kl", "kl-over-ward"),
 }
 CURVES = tuple(_SHOWN)
 TABLES = {

@@ -10,12 +10,12 @@
 # stays of the actors. choices-generated: what the paper ablates. generated-low, jhmdb-low: 20 and 15 %, which take
 # earlier stages.
 # beyond, beyond-6-blocks: our own method and what it has to beat, on the demo's model and on one of half
-# its depth. amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
+# its depth; beyond-choices: what it can be made of, on other clips, by which it was chosen. amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond or beyond-6-blocks}"
+part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond, beyond-6-blocks or beyond-choices}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
@@ -50,8 +50,12 @@ curves() {
 }
 
 seed=800000000
-if [[ ( "$part" == *generated* || "$part" == beyond* ) && ! -e "$clips/test.csv" ]]; then
+if [[ "$part" =~ generated|^beyond$|^beyond-6-blocks$ && ! -e "$clips/test.csv" ]]; then
     python3 -c "from vidprune.demo.clips import write_clips; write_clips('$clips', per_class=120, seed=$seed)"
+fi
+tried=runs/curves/clips-tried-480
+if [[ "$part" == beyond-choices && ! -e "$tried/test.csv" ]]; then
+    python3 -c "from vidprune.demo.clips import write_clips; write_clips('$tried', per_class=40, seed=910000000)"
 fi
 more=("${@:2}")
 case "$part" in
@@ -63,6 +67,11 @@ beyond | beyond-6-blocks)
     if [[ "$part" == beyond-6-blocks ]]; then model=benchmarks/models/demo_6_blocks; fi
     curves "$part" --model "$model" --data "$clips" --batch-size 16 --no-alternatives \
         --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer "${beyond[@]}" ;;
+beyond-choices)
+    curves beyond-choices --model demo --data "$tried" --batch-size 16 --no-alternatives \
+        --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer ward ward:rounds={1,2,6} \
+        ward:where=before ward:blocks={0/,0/1,0/1/2/3,0/2/4,0/4/8} ward:proportional_attention=false \
+        "ward:where=before,proportional_attention=false" sta random:fold=true tome ;;
 generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --against "sta:$early" \
         --reducer "${low[@]}" ;;
@@ -105,6 +114,6 @@ views)
 *)
     echo "curves.sh: no part is called $part; choose generated, generated-low," \
         "choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated," \
-        "beyond or beyond-6-blocks" >&2
+        "beyond, beyond-6-blocks or beyond-choices" >&2
     exit 2 ;;
 esac

@@ -4,13 +4,13 @@ Our own, from J. Ward's criterion for clusters (JASA 58, 1963) and ToMe's propor
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from vidprune.layout import Layout, TokenGrid
 from vidprune.reducers.base import Need, Reduction, Signals, dropped
+from vidprune.reducers.draws import draw
 from vidprune.reducers.dropping import check_switches
 from vidprune.reducers.exact import exact, full_precision, rising
 from vidprune.reducers.schedule import Place, Stage, whole_numbers
@@ -257,13 +257,12 @@ def sketch(tokens: Tensor) -> Tensor:
     width = values.shape[-1]
     if width <= CHANNELS:
         return values
-    return values @ torch.tensor(_signs(width), dtype=values.dtype, device=values.device)
+    signs = _signs(width, values.device).to(values.dtype)
+    return values @ signs / CHANNELS**0.5
 
 
-@cache
-def _signs(width: int) -> list[list[float]]:
-    """A projection (width, CHANNELS) of signs, the same everywhere."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(0, 2, (width, CHANNELS), generator=generator)
-    signs: list[list[float]] = (drawn * 2.0 - 1).div(CHANNELS**0.5).tolist()
-    return signs
+def _signs(width: int, device: torch.device) -> Tensor:
+    """A projection (width, CHANNELS) of 1 and -1, the same everywhere."""
+    rows, columns = (torch.arange(count, device=device) for count in (width, CHANNELS))
+    words = draw(rows, columns.expand(width, -1), seed=0, stage=0)
+    return (words >> 16 & 1) * 2 - 1
