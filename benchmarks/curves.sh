@@ -7,10 +7,10 @@
 # generated: the demo's model on generated clips of its own, from 90 % of the dense arithmetic down to
 # 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
 # ../shared/jhmdb or $JHMDB, at the same costs; actors, actors-generated: of these records' points what
-# stays of the actors. choices-generated: what the paper ablates. generated-low, jhmdb-low: 20 and 15 %, which take
-# earlier stages.
-# beyond, beyond-6-blocks: our own method and what it has to beat, on the demo's model and on one of half
-# its depth; beyond-choices: what it can be made of, on other clips, by which it was chosen. amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
+# stays of the actors. choices-generated: what the paper ablates. generated-low, jhmdb-low: 20 and 15 %,
+# which take earlier stages. beyond, beyond-6-blocks: our own method and what it has to beat, on the
+# demo's model and on one of half its depth; beyond-choices: what it can be made of, on other clips.
+# amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -74,7 +74,7 @@ def draw_tradeoff(
         figure.legend(
             *panels[0][0].get_legend_handles_labels(),
             loc="outside lower left",
-            ncols=min(2 * columns, 5, len(methods)),
+            ncols=_legend_columns(methods, columns),
             frameon=False,
         )
         paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
@@ -82,6 +82,12 @@ def draw_tradeoff(
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=200, metadata=metadata, facecolor="white")
     return paths
+
+
+def _legend_columns(methods: Sequence[str], panels: int) -> int:
+    """As many as fit below so many panels beside each other; a name's marker is six signs wide."""
+    fitting = _SIGNS_A_PANEL * panels // (max(map(len, methods)) + 6)
+    return max(1, min(2 * panels, 5, len(methods), fitting))
 
 
 def _title(found: TradeOff) -> tuple[str, str]:

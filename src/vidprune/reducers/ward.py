@@ -4,6 +4,7 @@ Our own, from J. Ward's criterion for clusters (JASA 58, 1963) and ToMe's propor
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,12 +32,36 @@ ROUNDS = 3
 CHANNELS = 32
 
 
+def sketch(tokens: Tensor) -> Tensor:
+    """What tokens (B, N, C) are compared by, (B, N, d): less their mean, and of many channels a
+    random projection to `CHANNELS`.
+
+    Distances stay; what all tokens have in common, which in large models is most of them, takes no
+    precision from them. A projection keeps squared distances to within a quarter, whatever C
+    (Johnson and Lindenstrauss), and so much of the arithmetic is saved.
+    """
+    values = exact(tokens)
+    values = values - values.mean(1, keepdim=True)
+    width = values.shape[-1]
+    if width <= CHANNELS:
+        return values
+    signs = _signs(width, values.device).to(values.dtype)
+    return values @ signs / CHANNELS**0.5
+
+
+def _signs(width: int, device: torch.device) -> Tensor:
+    """A projection (width, CHANNELS) of 1 and -1, the same everywhere."""
+    rows, columns = (torch.arange(count, device=device) for count in (width, CHANNELS))
+    words = draw(rows, columns.expand(width, -1), seed=0, stage=0)
+    return (words >> 16 & 1) * 2 - 1
+
+
 def ward_survivors(state: Tensor, sizes: Tensor, kept: int, rounds: int) -> Tensor:
     """Whom Ward's criterion leaves standing of tokens (B, N, C), (B, `kept`) int64, rising.
 
-    In each round even positions are sources, odd ones destinations, and those sources join their
-    cheapest destination for which that adds least to the scatter. `sizes` (B, N) float32. Of equals
-    the earlier position counts.
+    In each round even positions are sources, odd ones destinations. A source's price is what it
+    adds to the scatter of the destination where that is least; the cheapest sources join theirs.
+    `sizes` (B, N) float32. Of equals the earlier position counts.
     """
     batch, entering, _ = state.shape
     places = torch.arange(entering, device=state.device).expand(batch, -1)
@@ -122,9 +147,9 @@ class Ward:
     positions, from wherever); every stage keeps the same share; 0 does nothing. An explicit
     `schedule` lists the tokens that go per temporal position at each stage instead. `blocks`: the
     (0-based) blocks at which it acts, by default the first three or as many as the schedule has
-    numbers. `where`: "after" those blocks or "before" them, which saves block 0 too: better below a
-    fifth of the dense arithmetic, worse above. `proportional_attention`: without it tokens are
-    attended to as if all had one size.
+    numbers. `where`: "after" those blocks or "before" them, which saves block 0 too and pays at
+    very low costs alone. `proportional_attention`: without it tokens are attended to as if all had
+    one size.
 
     >>> Ward(r=112).plan(depth=12, grid=TokenGrid(frames=8, rows=14, columns=14))[-1].kept
     672
@@ -133,7 +158,7 @@ class Ward:
     r: int | None = None
     schedule: tuple[int, ...] | None = None
     blocks: tuple[int, ...] | None = None
-    where: str = "after"
+    where: Literal["after", "before"] = "after"
     rounds: int = ROUNDS
     proportional_attention: bool = True
 
@@ -148,7 +173,9 @@ class Ward:
         if self.where not in WHERE:
             raise ValueError(f"where={self.where!r} is not known; choose one of {', '.join(WHERE)}")
         if type(self.rounds) is not int or self.rounds < 1:
-            raise ValueError(f"rounds={self.rounds!r} must be a whole number of at least 1")
+            raise ValueError(
+                f"rounds={self.rounds!r} must be a whole number of at least 1, such as {ROUNDS}"
+            )
 
     def _check_amount(self) -> None:
         if self.schedule is not None and self.r is not None:
@@ -242,27 +269,3 @@ class Ward:
                 sizes = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
             keep = ward_survivors(state, sizes, stage.kept, self.rounds)
             return Reduction(keep=keep, owner=nearest_survivors(state, keep))
-
-
-def sketch(tokens: Tensor) -> Tensor:
-    """What tokens (B, N, C) are compared by, (B, N, d): less their mean, and of many channels a
-    random projection to `CHANNELS`.
-
-    Distances stay; what all tokens have in common, which in large models is most of them, takes no
-    precision from them. A projection keeps squared distances to within a quarter, whatever C
-    (Johnson and Lindenstrauss), and so much of the arithmetic is saved.
-    """
-    values = exact(tokens)
-    values = values - values.mean(1, keepdim=True)
-    width = values.shape[-1]
-    if width <= CHANNELS:
-        return values
-    signs = _signs(width, values.device).to(values.dtype)
-    return values @ signs / CHANNELS**0.5
-
-
-def _signs(width: int, device: torch.device) -> Tensor:
-    """A projection (width, CHANNELS) of 1 and -1, the same everywhere."""
-    rows, columns = (torch.arange(count, device=device) for count in (width, CHANNELS))
-    words = draw(rows, columns.expand(width, -1), seed=0, stage=0)
-    return (words >> 16 & 1) * 2 - 1
