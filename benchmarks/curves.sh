@@ -15,7 +15,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond, beyond-6-blocks or beyond-choices}"
+part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond, beyond-6-blocks, beyond-jhmdb or beyond-choices}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
@@ -29,6 +29,7 @@ low+=(tome:mode=drop "grid:$early" vid-tldr)
 beyond=(ward ward:where=before ward:proportional_attention=false sta "sta:$early" random:fold=true
     "random:$early,fold=true" "random:$early,fold=true,proportional_attention=true" "random:$early"
     tome tome:proportional_attention=true vid-tldr run-length "grid:$early,fold=true")
+beside=(--no-alternatives --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer "${beyond[@]}")
 down_to_30=(--at 0.9 0.75 0.6 0.5 0.4 0.3)
 choices=(sta sta:score={temporal,semantic} sta:order={BFB,FFF,BBB} sta:first_group={random,grid}
     sta:similarity={query,value,output} sta:schedule={constant,increasing} sta:stages={1,2,4}
@@ -65,8 +66,9 @@ generated)
 beyond | beyond-6-blocks)
     model=demo
     if [[ "$part" == beyond-6-blocks ]]; then model=benchmarks/models/demo_6_blocks; fi
-    curves "$part" --model "$model" --data "$clips" --batch-size 16 --no-alternatives \
-        --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer "${beyond[@]}" ;;
+    curves "$part" --model "$model" --data "$clips" --batch-size 16 "${beside[@]}" ;;
+beyond-jhmdb)
+    curves beyond-jhmdb "${splits[@]}" "${beside[@]}" ;;
 beyond-choices)
     curves beyond-choices --model demo --data "$tried" --batch-size 16 --no-alternatives \
         --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer ward ward:rounds={1,2,6} \
@@ -114,6 +116,6 @@ views)
 *)
     echo "curves.sh: no part is called $part; choose generated, generated-low," \
         "choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated," \
-        "beyond, beyond-6-blocks or beyond-choices" >&2
+        "beyond, beyond-6-blocks, beyond-jhmdb or beyond-choices" >&2
     exit 2 ;;
 esac

@@ -9,8 +9,9 @@
 #     BATCHES="32" benchmarks/gpu.sh large --no-alternatives
 #
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
-# graph-large (r = 0, 64 and 96, replayed, by blocks and as one graph), rivals (ViT-B, r = 64, every reducer), selection
-# (ViT-L, r = 64, by Triton's kernels and by torch), all.
+# graph-large (r = 0, 64 and 96, replayed, by blocks and as one graph), rivals (ViT-B, r = 64, every
+# reducer), selection (ViT-L, r = 64, by Triton's kernels and by torch), beyond-base and beyond-large
+# (Ward's merging at three costs), all.
 # Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand; one of
 # vidprune itself lets records name its version.
 set -euo pipefail
@@ -20,11 +21,12 @@ if compgen -G "wheels/*.whl" >/dev/null; then
     python3 -m pip install --quiet --no-deps --no-index --upgrade --target build/wheels wheels/*.whl
     export PYTHONPATH="$PWD/build/wheels:$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
 fi
+parts=(small base large huge rivals selection beyond-base beyond-large graph-base graph-large)
 if [[ "${1:-}" == all ]]; then
-    for part in small base large huge rivals selection graph-base graph-large; do "$0" "$part" "${@:2}"; done
+    for part in "${parts[@]}"; do "$0" "$part" "${@:2}"; done
     exit
 fi
-part="${1:?a part: small, base, large, huge, rivals, selection, graph-base, graph-large, all}"
+part="${1:?a part: ${parts[*]} or all}"
 # One record per batch size, of runs that take turns; what is there already is not done again.
 run() {
     for batch in ${BATCHES:-1 8 32}; do
@@ -45,12 +47,14 @@ graph-base | graph-large)
 rivals)
     run --model vit_base_patch16_224 --reducer sta:r=64 \
         --against random random:fold=true sta:fold=true grid tome \
-        tome:proportional_attention=true tome:mode=drop run-length vid-tldr "${@:2}" ;;
+        tome:proportional_attention=true tome:mode=drop run-length vid-tldr ward "${@:2}" ;;
+beyond-base | beyond-large)
+    run --model "vit_${part#beyond-}_patch16_224" --reducer ward:r=80 ward:r=112 ward:r=144 \
+        --against random sta tome --no-alternatives --mode eager blocks "${@:2}" ;;
 selection)
     run --model vit_large_patch16_224 --reducer sta:r=64 sta:r=64,backend=torch --against random random:fold=true \
         --no-alternatives --mode eager blocks graph "${@:2}" ;;
 *)
-    echo "gpu.sh: no part is called $part; choose small, base, large, huge, rivals, selection," \
-        "graph-base, graph-large or all" >&2
+    echo "gpu.sh: no part is called $part; choose one of ${parts[*]} or all" >&2
     exit 2 ;;
 esac

@@ -24,8 +24,8 @@ from vidprune.reducers import triton_sta
 STAGES = ((8, 196, 64), (4, 264, 64), (2, 400, 64))
 BATCHES = (1, 8, 32)
 CHANNELS, WIDTH, REPEATS = 1024, 64, 12
-ROWS = {"_transitions": (16, 32, 64, 128), "_activations": (1, 2, 4, 8, 16)}
-WARPS = {"_transitions": (2, 4, 8), "_activations": (4, 8)}
+ROWS = {"_transitions": (32, 64, 128), "_activations": (2, 4, 8)}
+WARPS = {"_transitions": (4, 8), "_activations": (4, 8)}
 # Others at once, warps.
 SCANS = ((16, 8), (16, 16), (32, 4), (32, 8), (32, 16), (32, 32), (64, 16))
 

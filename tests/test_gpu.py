@@ -13,6 +13,7 @@ import torch
 import vidprune
 from comparator import assert_same_selection
 from matrix import CLASSIFIERS
+from reducers import triton_ward_cases
 from reducers.triton_cases import CASES, check
 from tiny_job import write_checkpoint, write_list
 from tiny_models import tiny
@@ -25,6 +26,7 @@ from vidprune.inference import Classifier, Request, clip_key
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.reducers.sta import select
 from vidprune.reducers.sta_backend import select_by_triton
+from vidprune.reducers.ward_backend import select_by_triton as ward_by_triton
 from vidprune.video import Protocol, read_views
 
 pytestmark = pytest.mark.gpu
@@ -62,18 +64,37 @@ def test_kernels_keep_what_the_specification_keeps(name, backward, score):
 
 
 @on_cuda
+@pytest.mark.parametrize("name", triton_ward_cases.CASES)
+def test_kernels_merge_as_the_specification_does(name):
+    triton_ward_cases.check(triton_ward_cases.CASES[name], DEVICE)
+
+
+@on_cuda
+def test_tokens_are_projected_by_the_same_signs():
+    from vidprune.reducers import triton_ward, ward
+
+    tokens = torch.eye(1024)[None]
+    for dtype in DTYPES:
+        found = triton_ward.sketch(tokens.to(DEVICE, dtype)).cpu()
+        torch.testing.assert_close(found, ward.sketch(tokens), rtol=0, atol=1e-6)
+
+
+@on_cuda
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_kernels_select_unless_told_otherwise(dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "by_kernels"), [("sta", select_by_triton), ("ward", ward_by_triton)]
+)
+def test_kernels_select_unless_told_otherwise(name, by_kernels, dtype, monkeypatch):
     taken = []
 
     def seen(*arguments):
         taken.append(arguments)
-        return select_by_triton(*arguments)
+        return by_kernels(*arguments)
 
-    monkeypatch.setattr("vidprune.reducers.sta.select_by_triton", seen)
+    monkeypatch.setattr(f"vidprune.reducers.{name}.select_by_triton", seen)
     pixels = clips(2).to(DEVICE, dtype)
     for backend, times in (("torch", 0), ("auto", 3), ("triton", 6)):
-        pruned = vidprune.prune(tiny_videomae().to(DEVICE, dtype), f"sta:r=5,backend={backend}")
+        pruned = vidprune.prune(tiny_videomae().to(DEVICE, dtype), f"{name}:r=5,backend={backend}")
         with torch.inference_mode():
             assert pruned(pixels).logits.isfinite().all()
         assert len(taken) == times
@@ -131,9 +152,10 @@ def test_kernels_run_on_a_device_that_is_not_the_current_one():
 
 
 @on_cuda
-def test_kernels_are_captured_in_a_cuda_graph():
+@pytest.mark.parametrize("name", ["sta", "ward"])
+def test_kernels_are_captured_in_a_cuda_graph(name):
     torch._dynamo.reset()
-    pruned = vidprune.prune(tiny_videomae().to(DEVICE), "sta:r=5,backend=triton")
+    pruned = vidprune.prune(tiny_videomae().to(DEVICE), f"{name}:r=5,backend=triton")
     compiled = torch.compile(pruned, fullgraph=True, mode="reduce-overhead")
     with torch.inference_mode():
         for seed in range(4):
@@ -155,7 +177,7 @@ def test_a_pruned_forward_is_that_of_the_cpu(dtype):
     assert torch.allclose(found.logits.float().cpu(), on_cpu.logits, atol=loose, rtol=loose)
 
 
-@pytest.mark.parametrize("reducer", ["sta:r=5", "random:r=5"])
+@pytest.mark.parametrize("reducer", ["sta:r=5", "random:r=5", "ward:r=5"])
 def test_it_compiles_as_one_graph(reducer):
     torch._dynamo.reset()
     pruned = vidprune.prune(tiny_videomae().to(DEVICE), reducer)
@@ -165,9 +187,10 @@ def test_it_compiles_as_one_graph(reducer):
         assert torch.allclose(compiled, pruned(pixels).logits, atol=1e-3, rtol=1e-3)
 
 
-def test_a_clip_does_not_depend_on_its_neighbours():
+@pytest.mark.parametrize("reducer", ["sta:r=5", "ward:r=8"])
+def test_a_clip_does_not_depend_on_its_neighbours(reducer):
     protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
-    pruned = vidprune.prune(tiny_videomae(), "sta:r=5")
+    pruned = vidprune.prune(tiny_videomae(), reducer)
     classifier = Classifier(pruned, protocol, batch_size=4, device=torch.device(DEVICE))
     pixels = (clips(4) * 40 + 128).clamp(0, 255).to(torch.uint8)
     keys = torch.arange(4)
@@ -177,7 +200,7 @@ def test_a_clip_does_not_depend_on_its_neighbours():
 
 @on_cuda
 @pytest.mark.slow
-@pytest.mark.parametrize("reducer", ["none", "sta:r=3", "random:r=3", "tome:r=3"])
+@pytest.mark.parametrize("reducer", ["none", "sta:r=3", "random:r=3", "tome:r=3", "ward:r=6"])
 @pytest.mark.parametrize("mode", ["cuda-graph", "blocks-replayed"])
 def test_a_replayed_forward_says_what_an_eager_one_says(mode, reducer):
     """Of clips that it was not recorded with."""
@@ -218,7 +241,13 @@ def test_batches_that_overlap_say_what_each_says_alone(dtype, tmp_path):
 
 @on_cuda
 @pytest.mark.parametrize(
-    "reducer", ["none", "sta:r=4", "sta:r=4,backend=torch", "random:r=4", "tome:r=4"]
+    "reducer",
+    ["none", "random:r=4", "tome:r=4"]
+    + [
+        f"{name},backend={backend}"
+        for name in ("sta:r=4", "ward:r=6")
+        for backend in ("auto", "torch")
+    ],
 )
 def test_a_batch_is_begun_without_waiting_for_the_gpu(reducer):
     """Torch raises where anything does, in what turns decoded clips into logits."""

@@ -1,7 +1,5 @@
 """STA's kernels in Triton's interpreter: they keep what torch keeps. On a GPU see `test_gpu`."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,22 +10,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from comparator import assert_same_selection
+from reducers.compiled_kernels import compile_kernels
 from reducers.test_sta import GOLDEN, golden_cases, options_of
 from reducers.triton_cases import CASES, Case, check
 from tiny_videomae import clips, tiny_videomae
 from vidprune import STA, prune
 from vidprune.layout import Layout, TokenGrid
 from vidprune.macs import costs
-from vidprune.reducers import sta_backend
+from vidprune.reducers import backend as which
 from vidprune.reducers.base import Signals
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.spec import describe, parse
 from vidprune.reducers.sta import select
-from vidprune.reducers.sta_backend import select_by_triton, takes_triton
+from vidprune.reducers.sta_backend import select_by_triton, sta_takes_triton
 
 SCORES = ("both", "temporal", "semantic")
 interpreted = pytest.mark.skipif(
-    not sta_backend.INSTALLED or torch.cuda.is_available(),
+    not which.INSTALLED or torch.cuda.is_available(),
     reason="needs triton, and no GPU: there the kernels themselves are tried (make test-gpu)",
 )
 
@@ -180,7 +179,7 @@ def test_under_autocast_they_select_in_float32() -> None:
 @pytest.mark.parametrize("interpreted", [False, True])
 def test_costs_are_those_of_torch(interpreted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are counted on shapes alone, whatever device there is."""
-    monkeypatch.setattr(sta_backend, "_INTERPRETED", interpreted)
+    monkeypatch.setattr(which, "_INTERPRETED", interpreted)
     config = tiny_videomae().config
     assert costs(config, "sta:r=3,backend=triton") == costs(config, "sta:r=3,backend=torch")
 
@@ -210,8 +209,8 @@ def stage(size: int = 8, **changes: Any) -> Stage:
 
 def test_auto_leaves_a_cpu_to_torch() -> None:
     tokens, keys = torch.zeros(1, 16, 4), torch.zeros(1, 16, 4)
-    assert not takes_triton("auto", tokens, keys, stage())
-    assert not takes_triton("torch", tokens, keys, stage())
+    assert not sta_takes_triton("auto", tokens, keys, stage())
+    assert not sta_takes_triton("torch", tokens, keys, stage())
 
 
 @pytest.mark.parametrize(
@@ -226,32 +225,32 @@ def test_auto_leaves_a_cpu_to_torch() -> None:
 def test_what_kernels_cannot_do_is_said(
     tokens: Tensor, wide: int, where: Stage, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sta_backend, "INSTALLED", True)
-    monkeypatch.setattr(sta_backend, "_INTERPRETED", True)
+    monkeypatch.setattr(which, "INSTALLED", True)
+    monkeypatch.setattr(which, "_INTERPRETED", True)
     keys = torch.zeros(*tokens.shape[:2], wide)
     with pytest.raises(ValueError, match=rf"backend='triton' cannot select here: .*{says}"):
-        takes_triton("triton", tokens, keys, where)
-    assert not takes_triton("auto", tokens, keys, where)
+        sta_takes_triton("triton", tokens, keys, where)
+    assert not sta_takes_triton("auto", tokens, keys, where)
 
 
 def test_without_a_gpu_or_triton_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = torch.zeros(1, 16, 4)
-    monkeypatch.setattr(sta_backend, "INSTALLED", True)
-    monkeypatch.setattr(sta_backend, "_INTERPRETED", False)
+    monkeypatch.setattr(which, "INSTALLED", True)
+    monkeypatch.setattr(which, "_INTERPRETED", False)
     with pytest.raises(ValueError, match="of the kind cpu, not cuda; choose auto"):
-        takes_triton("triton", tokens, tokens, stage())
-    monkeypatch.setattr(sta_backend, "INSTALLED", False)
+        sta_takes_triton("triton", tokens, tokens, stage())
+    monkeypatch.setattr(which, "INSTALLED", False)
     with pytest.raises(ValueError, match="triton is not installed"):
-        takes_triton("triton", tokens, tokens, stage())
+        sta_takes_triton("triton", tokens, tokens, stage())
 
 
 def test_quotas_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sta_backend, "INSTALLED", True)
-    monkeypatch.setattr(sta_backend, "_INTERPRETED", True)
+    monkeypatch.setattr(which, "INSTALLED", True)
+    monkeypatch.setattr(which, "_INTERPRETED", True)
     tokens = torch.zeros(1, 16, 4)
     quotas: Any = object()
     with pytest.raises(ValueError, match="quotas of their cells"):
-        takes_triton("triton", tokens, tokens, stage(quotas=quotas))
+        sta_takes_triton("triton", tokens, tokens, stage(quotas=quotas))
 
 
 def test_a_backend_is_an_option_like_others() -> None:
@@ -262,20 +261,7 @@ def test_a_backend_is_an_option_like_others() -> None:
 
 
 COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 from vidprune.reducers import triton_sta as module
-
-def compiled(kernel, types, constants, **options):
-    source = ASTSource(
-        fn=kernel, signature=types | dict.fromkeys(constants, "constexpr"), constexprs=constants
-    )
-    for capability in (80, 90):
-        found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        assert found.asm["cubin"]
-        # What a block may have on every GPU since Ampere.
-        assert found.metadata.shared <= 99 * 1024
 
 sizes = {"size": "i32", "groups": "i32"}
 for dtype, bytes_each in (("*fp32", 4), ("*bf16", 2), ("*fp16", 2)):
@@ -306,11 +292,9 @@ for score in ("both", "semantic"):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sta_backend.INSTALLED, reason="triton is not installed")
+@pytest.mark.skipif(not which.INSTALLED, reason="triton is not installed")
 def test_kernels_compile_for_gpus_that_are_not_here() -> None:
-    """To machine code, in shared memory that every GPU has."""
-    environment = {"PATH": "/usr/bin:/bin", "TRITON_INTERPRET": "0"}
-    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment)
+    compile_kernels(COMPILE)
 
 
 def test_planning_asks_for_no_device() -> None:

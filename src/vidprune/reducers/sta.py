@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from vidprune.layout import Layout
+from vidprune.reducers.backend import BACKENDS, Backend
 from vidprune.reducers.base import Need, Signals, chosen, dropped
 from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.dropping import Dropping
 from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import Stage
-from vidprune.reducers.sta_backend import BACKENDS, Backend, select_by_triton, takes_triton
+from vidprune.reducers.sta_backend import select_by_triton, sta_takes_triton
 
 FIRST_GROUPS = ("bipartite", "grid", "random")
 SCORES = ("both", "temporal", "semantic")
@@ -300,7 +301,7 @@ class STA(Dropping):
     def choose(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Tensor:
         """Keep `stage.kept` of tokens (B, N, C). See Note [order of kept tokens]."""
         similar = self._similar(tokens, signals)
-        if stage.drop and takes_triton(self.backend, tokens, similar, stage):
+        if stage.drop and sta_takes_triton(self.backend, tokens, similar, stage):
             _check(tokens, similar, stage.groups, stage.drop)
             return self._by_triton(tokens, similar, layout, stage)
         return select(tokens, similar, **self._rule(layout, stage))

@@ -21,13 +21,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vidprune.reducers.triton_parts import in_order, precision_on
+
 # Of a program of transitions, by the bytes of a key's channel: as many as fit a GPU's shared memory
 # together with the parts that float32 is multiplied in.
 _ROWS = {2: 64, 4: 32}
 _ACTIVATION_ROWS = 4
 # Of a program that visits a clip's groups: its warps, and how many scores its threads hold at once,
-# those of all tokens of a group against so many others, 32 at most.
-_WARPS, _MOST_SCORES, _MOST_OTHERS = 16, 2**14, 32
+# those of all tokens of a group against so many others.
+_WARPS, _MOST_SCORES, _MOST_OTHERS = 16, 2**14, 16
 
 
 @triton.jit
@@ -132,15 +134,6 @@ def _transitions(
 
 
 @triton.jit
-def _in_order(scores):
-    """Integers that order as the scores do, with -0 as 0 and what is no number last."""
-    scores = tl.where(scores == scores, scores + 0.0, float("nan"))
-    bits = scores.to(tl.int32, bitcast=True)
-    bits = tl.where(scores == scores, bits, 0x7FFFFFFF)
-    return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-
-
-@triton.jit
 def _scan(
     activation,
     best,
@@ -172,7 +165,7 @@ def _scan(
         if step == 0:
             # Destinations first, in order, then the sources by how redundant they are.
             nearest = tl.load(best + clip * size + tokens, mask=inside & (tokens % 2 == 0), other=0)
-            rank_of = tl.where(tokens % 2 == 1, -0x7FFFFFFF + tokens, _in_order(nearest))
+            rank_of = tl.where(tokens % 2 == 1, -0x7FFFFFFF + tokens, in_order(nearest))
         else:
             active = tl.load(activation + (clip * groups + group) * size + tokens, mask=inside)
             low = tl.min(tl.where(inside, active, float("inf")), 0)
@@ -185,32 +178,36 @@ def _scan(
                 tl.store(weights + tokens, weight / total, mask=inside)
                 tl.debug_barrier()
                 table = shares + column * size * size
-                for start in range(0, size, PART):
+                # Summed up over threads once, after the loop.
+                parts = tl.zeros((SIZE, PART), tl.float32)
+                for start in tl.range(0, size, PART, loop_unroll_factor=4):
                     others = start + tl.arange(0, PART)
                     counted = tl.load(weights + others, mask=others < size, other=0.0)
                     places = table + tokens[:, None] * size + others[None, :]
                     there = inside[:, None] & (others < size)[None, :]
                     share = tl.load(places, mask=there, other=0.0)
-                    redundancy += tl.sum(share * counted[None, :], 1)
+                    parts += share * counted[None, :]
+                redundancy = tl.sum(parts, 1)
             if SCORE == "both":
-                rank_of = _in_order(redundancy * (1 - importance))
+                rank_of = in_order(redundancy * (1 - importance))
             elif SCORE == "temporal":
-                rank_of = _in_order(redundancy)
+                rank_of = in_order(redundancy)
             else:
-                rank_of = _in_order(1 - importance)
+                rank_of = in_order(1 - importance)
         tl.store(order + tokens, rank_of, mask=inside)
         tl.debug_barrier()
         # Threads that hold the same score may have rounded it differently, one adding its exact
         # product to another's rounded one: all take what is written.
         rank_of = tl.load(order + tokens, mask=inside, other=0)
-        rank = tl.zeros((SIZE,), tl.int32)
-        for start in range(0, size, PART):
+        ranks = tl.zeros((SIZE, PART), tl.int32)
+        for start in tl.range(0, size, PART, loop_unroll_factor=4):
             others = start + tl.arange(0, PART)
             theirs = tl.load(order + others, mask=others < size, other=0)
             ahead = theirs[None, :] < rank_of[:, None]
             alike = (theirs[None, :] == rank_of[:, None]) & (others[None, :] < tokens[:, None])
             counts = (ahead | alike) & (others < size)[None, :]
-            rank += tl.sum(counts.to(tl.int32), 1)
+            ranks += counts.to(tl.int32)
+        rank = tl.sum(ranks, 1)
         stays = inside & (rank < stay)
         place = kept + (clip * groups + group) * stay + rank
         tl.store(place, (group * size + tokens).to(tl.int64), mask=stays)
@@ -264,7 +261,7 @@ def _launch(
         BACKWARD=backward,
         ROWS=rows,
         WIDTH=max(16, triton.next_power_of_2(width)),
-        PRECISION=_precision(tokens.device),
+        PRECISION=precision_on(tokens.device),
     )
     whole = triton.next_power_of_2(size)
     _scan[(batch,)](
@@ -284,9 +281,3 @@ def _launch(
         PART=min(_MOST_OTHERS, _MOST_SCORES // whole),
         num_warps=_WARPS,
     )
-
-
-def _precision(device: torch.device) -> str:
-    """Of products: tensor cores in three parts where there are any for float32."""
-    ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return "tf32x3" if ampere and torch.version.hip is None else "ieee"

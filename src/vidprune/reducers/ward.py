@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from vidprune.layout import Layout, TokenGrid
+from vidprune.reducers.backend import BACKENDS, Backend, takes_triton
 from vidprune.reducers.base import Need, Reduction, Signals, dropped
 from vidprune.reducers.draws import draw
 from vidprune.reducers.dropping import check_switches
 from vidprune.reducers.exact import exact, full_precision, rising
 from vidprune.reducers.schedule import Place, Stage, whole_numbers
+from vidprune.reducers.ward_backend import select_by_triton
 
 # Note [why Ward]
 # What follows a block sees the tokens as a set: attention that counts a token by its size, layers
@@ -149,7 +151,8 @@ class Ward:
     (0-based) blocks at which it acts, by default the first three or as many as the schedule has
     numbers. `where`: "after" those blocks or "before" them, which saves block 0 too and pays at
     very low costs alone. `proportional_attention`: without it tokens are attended to as if all had
-    one size.
+    one size. `backend`: which code chooses, torch or Triton's kernels; "auto" takes these on CUDA
+    wherever they can (see `takes_triton`).
 
     >>> Ward(r=112).plan(depth=12, grid=TokenGrid(frames=8, rows=14, columns=14))[-1].kept
     672
@@ -161,6 +164,7 @@ class Ward:
     where: Literal["after", "before"] = "after"
     rounds: int = ROUNDS
     proportional_attention: bool = True
+    backend: Backend = "auto"
 
     def __post_init__(self) -> None:
         for name in ("schedule", "blocks"):
@@ -170,8 +174,9 @@ class Ward:
         self._check_amount()
         self._check_blocks()
         check_switches(proportional_attention=self.proportional_attention)
-        if self.where not in WHERE:
-            raise ValueError(f"where={self.where!r} is not known; choose one of {', '.join(WHERE)}")
+        for name, known in (("where", WHERE), ("backend", BACKENDS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(known)}")
         if type(self.rounds) is not int or self.rounds < 1:
             raise ValueError(
                 f"rounds={self.rounds!r} must be a whole number of at least 1, such as {ROUNDS}"
@@ -262,9 +267,12 @@ class Ward:
 
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """Reduce tokens (B, N, C) to `stage.kept`, in rising position."""
+        sizes = layout.sizes
+        if takes_triton(self.backend, tokens, why_not=None):
+            keep, owner = select_by_triton(tokens, sizes, stage.kept, self.rounds)
+            return Reduction(keep=keep, owner=owner)
         with full_precision(tokens.device):
             state = sketch(tokens)
-            sizes = layout.sizes
             if sizes is None:
                 sizes = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
             keep = ward_survivors(state, sizes, stage.kept, self.rounds)
