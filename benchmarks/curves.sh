@@ -72,8 +72,8 @@ beyond-jhmdb)
 beyond-choices)
     curves beyond-choices --model demo --data "$tried" --batch-size 16 --no-alternatives \
         --at 0.75 0.5 0.35 0.25 0.15 --against ward --reducer ward ward:rounds={1,2,6} \
-        ward:where=before ward:blocks={0/,0/1,0/1/2/3,0/2/4,0/4/8} ward:proportional_attention=false \
-        "ward:where=before,proportional_attention=false" sta random:fold=true tome ;;
+        ward:where={after,before} ward:blocks={0/,0/1,0/1/2/3,0/2/4,0/4/8} ward:proportional_attention=false \
+        sta random:fold=true tome ;;
 generated-low)
     curves generated-low "${generated[@]}" --at 0.2 0.15 --against "sta:$early" \
         --reducer "${low[@]}" ;;

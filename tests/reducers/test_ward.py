@@ -180,6 +180,47 @@ def test_stages_keep_equal_shares() -> None:
     assert Ward(r=0).plan(12, VIT) == ()
 
 
+def seen_by_blocks(reducer: Ward, depth: int, grid: TokenGrid) -> list[int]:
+    """How many tokens each block attends to."""
+    due = {(stage.block, stage.place): stage.kept for stage in reducer.plan(depth, grid)}
+    seen, tokens = [], grid.tokens
+    for block in range(depth):
+        tokens = due.get((block, Place.BEFORE_BLOCK), tokens)
+        seen.append(tokens)
+        tokens = due.get((block, Place.AFTER_BLOCK), tokens)
+    return seen
+
+
+@given(depth=st.integers(4, 40), r=st.integers(1, 195))
+def test_the_first_block_sees_at_most_a_third_of_all_tokens(depth: int, r: int) -> None:
+    """And no fewer than that, wherever some merge before it."""
+    seen = seen_by_blocks(Ward(r=r), depth, VIT)
+    after = seen_by_blocks(Ward(r=r, where="after"), depth, VIT)
+    # Of four numbers each is rounded.
+    assert seen[0] <= sum(seen) / 3 + 3
+    if after[0] < sum(after) / 3:
+        assert seen == after
+    else:
+        assert seen[0] >= sum(seen) / 3 - 3
+    assert seen[-1] == after[-1] == VIT.frames * (196 - r)
+    shares = [later / earlier for earlier, later in pairwise(seen[:4])]
+    assert max(shares) - min(shares) < 0.2 + 3 / seen[3]
+
+
+def test_only_where_it_helps_some_merge_before_the_first_block() -> None:
+    for reducer, depth in (
+        (Ward(r=150), 12),
+        (Ward(r=190), 3),
+        (Ward(schedule=(100, 50, 40)), 12),
+        (Ward(r=190, blocks=(3, 4, 5)), 12),
+        (Ward(r=190, where="after"), 12),
+    ):
+        assert all(stage.place is Place.AFTER_BLOCK for stage in reducer.plan(depth, VIT))
+    stages = Ward(r=190).plan(12, VIT)
+    assert [(stage.index, stage.block) for stage in stages] == [(0, 0), (1, 0), (2, 1), (3, 2)]
+    assert [stage.place is Place.BEFORE_BLOCK for stage in stages] == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -188,7 +229,7 @@ def test_stages_keep_equal_shares() -> None:
         ({"r": 3, "schedule": (1, 2)}, "both say how many tokens go"),
         ({"schedule": (1, 2), "blocks": (0,)}, "must have one number per block each"),
         ({"r": 3, "blocks": (2, 1)}, "must rise strictly"),
-        ({"r": 3, "where": "between"}, "choose one of after, before"),
+        ({"r": 3, "where": "between"}, "choose one of auto, after, before"),
         ({"r": 3, "rounds": 0}, "rounds=0 must be a whole number of at least 1"),
         ({"r": 3, "proportional_attention": 1}, "must be true or false"),
     ],

@@ -96,7 +96,8 @@ class Reducer(Protocol):
         ...
 
     def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
-        """The stages for a model of `depth` blocks on `grid`, at most one in a block.
+        """The stages for a model of `depth` blocks on `grid`, at most one at each place
+        of a block.
 
         Raises ValueError where the settings do not fit, so that nothing runs on a bad plan.
         """

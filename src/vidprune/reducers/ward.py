@@ -4,6 +4,7 @@ Our own, from J. Ward's criterion for clusters (JASA 58, 1963) and ToMe's propor
 """
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
@@ -27,11 +28,50 @@ from vidprune.reducers.ward_backend import select_by_triton
 # find the best clusters is hard, and to merge one pair at a time slow; half of the tokens at once,
 # as ToMe does, comes near in a few rounds.
 
-WHERE = ("after", "before")
+# Note [the first block]
+# Tokens say more of themselves after a block than before any, so merging acts behind blocks. But
+# then the first block sees all tokens, a twelfth of all that a ViT-B does: where very little is to
+# stay, it costs more than all others together, and they have to make up for it with hardly any
+# tokens. So where an acting block would see more than a third of the tokens that all blocks see,
+# some are merged before it already, just as many as bring it there.
+
+WHERE = ("auto", "after", "before")
 BLOCKS = (0, 1, 2)
+# Of the tokens that all blocks see, what one acting block may see before some merge ahead of it.
+MOST_SEEN = 1 / 3
 ROUNDS = 3
 # By which tokens are compared, at most.
 CHANNELS = 32
+
+
+def shares_after(first: float, last: float, stages: int) -> list[float]:
+    """What share of a clip's tokens goes on after each stage, the same share of those before."""
+    return [first * (last / first) ** (index / stages) for index in range(1, stages + 1)]
+
+
+def ahead_share(last: float, blocks: tuple[int, ...], depth: int) -> float:
+    """What share of the tokens the first acting block is to see, where it acts on `blocks` and a
+    share of `last` stays; 1 where that is less than `MOST_SEEN` of what all blocks see, and in
+    models of so few blocks that it cannot be."""
+
+    def sees_too_much(first: float) -> bool:
+        shares = [first, *shares_after(first, last, len(blocks))]
+        gaps = [after - before for before, after in pairwise((*blocks, depth - 1))]
+        seen = (
+            blocks[0]
+            + first
+            + sum(gap * share for gap, share in zip(gaps, shares[1:], strict=True))
+        )
+        return first > MOST_SEEN * seen - 1e-9
+
+    if sees_too_much(last) or not sees_too_much(1.0):
+        return 1.0
+    low, high = last, 1.0
+    # To less than a token of any clip.
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if sees_too_much(middle) else (middle, high)
+    return low
 
 
 def sketch(tokens: Tensor) -> Tensor:
@@ -149,8 +189,9 @@ class Ward:
     positions, from wherever); every stage keeps the same share; 0 does nothing. An explicit
     `schedule` lists the tokens that go per temporal position at each stage instead. `blocks`: the
     (0-based) blocks at which it acts, by default the first three or as many as the schedule has
-    numbers. `where`: "after" those blocks or "before" them, which saves block 0 too and pays at
-    very low costs alone. `proportional_attention`: without it tokens are attended to as if all had
+    numbers. `where`: "after" those blocks, "before" them, or "auto": after them, and where very
+    little is to stay also before the first (see Note [the first block]), unless a schedule is
+    given. `proportional_attention`: without it tokens are attended to as if all had
     one size. `backend`: which code chooses, torch or Triton's kernels; "auto" takes these on CUDA
     wherever they can (see `takes_triton`).
 
@@ -161,7 +202,7 @@ class Ward:
     r: int | None = None
     schedule: tuple[int, ...] | None = None
     blocks: tuple[int, ...] | None = None
-    where: Literal["after", "before"] = "after"
+    where: Literal["auto", "after", "before"] = "auto"
     rounds: int = ROUNDS
     proportional_attention: bool = True
     backend: Backend = "auto"
@@ -232,12 +273,11 @@ class Ward:
                 "others"
             )
         stages, entering = [], grid.tokens
-        place = Place.BEFORE_BLOCK if self.where == "before" else Place.AFTER_BLOCK
-        for index, (block, kept) in enumerate(zip(blocks, self._kept(grid, blocks), strict=True)):
+        for block, place, kept in self._acts(grid, blocks, depth):
             if kept < entering:
                 stages.append(
                     Stage(
-                        index=index,
+                        index=len(stages),
                         block=block,
                         groups=1,
                         entering=entering,
@@ -248,22 +288,31 @@ class Ward:
             entering = kept
         return tuple(stages)
 
-    def _kept(self, grid: TokenGrid, blocks: tuple[int, ...]) -> tuple[int, ...]:
-        """How many tokens of a clip go on after each stage."""
-        gone = self.schedule or (self.r or 0,)
-        most = grid.tokens_per_frame - 1
+    def _acts(
+        self, grid: TokenGrid, blocks: tuple[int, ...], depth: int
+    ) -> list[tuple[int, Place, int]]:
+        """Where it acts, and how many tokens of a clip then go on."""
+        self._check_enough(grid)
+        place = Place.BEFORE_BLOCK if self.where == "before" else Place.AFTER_BLOCK
+        if self.schedule is not None:
+            gone = accumulate(self.schedule)
+            kept = [grid.tokens - grid.frames * each for each in gone]
+            return [(block, place, count) for block, count in zip(blocks, kept, strict=True)]
+        share = 1 - (self.r or 0) / grid.tokens_per_frame
+        first = ahead_share(share, blocks, depth) if self.where == "auto" else 1.0
+        acts = [(blocks[0], Place.BEFORE_BLOCK, first)] if first < 1 else []
+        shares = shares_after(first, share, len(blocks))
+        acts += [(block, place, each) for block, each in zip(blocks, shares, strict=True)]
+        return [(block, where, round(grid.tokens * each)) for block, where, each in acts]
+
+    def _check_enough(self, grid: TokenGrid) -> None:
+        gone, most = self.schedule or (self.r or 0,), grid.tokens_per_frame - 1
         if sum(gone) > most:
             said = f"schedule={self.schedule}" if self.schedule else f"r={self.r}"
             raise ValueError(
                 f"{said} takes {sum(gone)} tokens from each temporal position, which has "
                 f"{grid.tokens_per_frame}; choose at most {most}"
             )
-        if self.schedule is not None:
-            so_far = (sum(gone[: index + 1]) for index in range(len(gone)))
-            return tuple(grid.tokens - grid.frames * each for each in so_far)
-        share = 1 - gone[0] / grid.tokens_per_frame
-        shares = (share ** (index / len(blocks)) for index in range(1, len(blocks) + 1))
-        return tuple(round(grid.tokens * each) for each in shares)
 
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """Reduce tokens (B, N, C) to `stage.kept`, in rising position."""
