@@ -203,6 +203,7 @@ _MEASURES = {
     "over-sta": ("against_points", "+.1f"),
     "kl-over-sta": ("against_kl_nats", "+.3f"),
     "over-ward": ("against_points", "+.1f"),
+    "agreement-over-ward": ("against_agreement", "+.1f"),
     "kl-over-ward": ("against_kl_nats", "+.3f"),
 }
 
@@ -212,13 +213,15 @@ def _measure(name: str) -> tuple[Measure, str]:
     return attrgetter(attribute), form
 
 
+_BEYOND = ("change", "over-ward", "agreement", "agreement-over-ward", "kl", "kl-over-ward")
 # What is shown of each record, beside a drawing of it, of some with what stays of the actors.
 _SHOWN = {
     "generated": ("change", "over-random", "agreement", "kl", "over-sta", "kl-over-sta"),
     "generated-low": ("change", "over-random", "kl"),
     "jhmdb": ("change", "over-random", "kl", "agreement"),
     "jhmdb-low": ("change", "over-random", "kl"),
-    "beyond": ("change", "over-ward", "over-random", "agreement", "kl", "kl-over-ward"),
+    **dict.fromkeys(("beyond", "beyond-6-blocks", "beyond-jhmdb"), _BEYOND),
+    "beyond-choices": ("change", "agreement", "kl", "kl-over-ward"),
 }
 CURVES = tuple(_SHOWN)
 TABLES = {

@@ -86,8 +86,9 @@ ROWS = {
     "ward": Row(
         specs=(
             "ward:r=2",
+            "ward:r=8",
             "ward:r=2,where=before,blocks=0/3",
-            "ward:schedule=1/0/1,rounds=1,proportional_attention=false",
+            "ward:schedule=1/0/1,rounds=1,proportional_attention=false,backend=torch",
         ),
         amount="ward:r=#",
     ),

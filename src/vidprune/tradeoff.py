@@ -15,12 +15,14 @@ class Pairing:
     """A point against another method at its cost, video by video.
 
     `setting`: the other one's; `change`: of top-1; `kl_nats`: by how much the divergence from the
-    dense model is larger than the other one's, so that less than zero is nearer to it.
+    dense model is larger than the other one's, so that less than zero is nearer to it;
+    `agreement`: how many more per cent share the dense model's class (older records do not say).
     """
 
     setting: str
     change: Change
     kl_nats: Interval | None
+    agreement: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,11 @@ class Point:
     def against_kl_nats(self) -> Interval | None:
         """Divergence from the dense model beyond that of the method that was asked for."""
         return None if self.against is None else self.against.kl_nats
+
+    @property
+    def against_agreement(self) -> Interval | None:
+        """Videos that share the dense model's class, in points beyond the method asked for."""
+        return None if self.against is None else self.against.agreement
 
     @property
     def agreement(self) -> Interval | None:
@@ -131,7 +138,12 @@ def _pairing(found: Mapping[str, Any] | None) -> Pairing | None:
         return None
     change = Change.read(found["change"])
     assert change is not None, "it is there wherever there is a pairing"
-    return Pairing(setting=found["setting"], change=change, kl_nats=_interval(found["kl_nats"]))
+    return Pairing(
+        setting=found["setting"],
+        change=change,
+        kl_nats=_interval(found["kl_nats"]),
+        agreement=_interval(found.get("agreement")),
+    )
 
 
 def _nearness(found: Mapping[str, Any] | None) -> Nearness | None:

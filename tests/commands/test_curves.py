@@ -341,3 +341,9 @@ def test_each_is_paired_with_the_method_that_is_asked_for(
         further = point.kl_nats.value - sta.kl_nats.value
         assert point.against_kl_nats.value == pytest.approx(further)
         assert point.against_kl_nats.low != point.kl_nats.low
+        assert point.agreement is not None
+        assert sta.agreement is not None
+        assert point.against_agreement is not None
+        more = point.agreement.value - sta.agreement.value
+        assert point.against_agreement.value == pytest.approx(more)
+        assert point.against_agreement.low != point.agreement.low

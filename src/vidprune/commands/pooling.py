@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vidprune.commands.compare import Run, change_of
 from vidprune.commands.wishes import NEAR, Setting, Wish
-from vidprune.intervals import mean_interval, share_interval
-from vidprune.metrics import Nearness, divergence, nearness, top_class
+from vidprune.intervals import difference_interval, mean_interval, share_interval
+from vidprune.metrics import Nearness, divergence, nearness, same_class, top_class
 from vidprune.report import Change
 from vidprune.sources import sources_of
 from vidprune.tradeoff import Pairing, Point
@@ -138,11 +138,12 @@ def _pairing(
     entry: _Entry, rival: _Entry, dense: Pooled, sources: Tensor | None, wish: Wish
 ) -> Pairing:
     """One against the other, the same videos."""
-    own, theirs = (
-        divergence(dense.probabilities, each.pooled.probabilities) for each in (entry, rival)
-    )
+    both = [each.pooled.probabilities for each in (entry, rival)]
+    own, theirs = (divergence(dense.probabilities, each) for each in both)
+    shares, they_share = (same_class(dense.probabilities, each) for each in both)
     return Pairing(
         setting=rival.setting.said(wish),
         change=change_of(rival.pooled.hits, entry.pooled.hits, sources),
         kl_nats=mean_interval(own - theirs, sources),
+        agreement=difference_interval(they_share, shares, sources),
     )
