@@ -3,22 +3,22 @@
 #
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
-# Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a real clip to its logits; CLIP names
-# another); input (from four files to logits, by how many processes decode; CLIPS names others);
+# Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a
+# real clip to its logits; CLIP names another); input (from four files to logits, by how many processes decode; CLIPS names others);
 # levers (ViT-S as torch runs it, and with each thing that makes it faster);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
 # its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
-# small-bf16-batch-1-r64; all. Nothing else should run on the machine.
+# small-bf16-batch-1-r64; beyond (Ward's merging at three costs, and STA, random and ToMe at them); all. Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in videoswin families input levers r64 r32 r96; do
+    for part in videoswin families input levers r64 r32 r96 beyond; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: videoswin, families, input, levers, r32, r64, r96, all}"
+part="${1:?a part: videoswin, families, input, levers, r32, r64, r96, beyond, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -78,6 +78,15 @@ r32 | r64 | r96)
         small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
         benchmarks/cpu.sh "$setting-$part" "${@:2}"
     done ;;
+beyond)
+    for setting in small-fp32-batch-1 base-fp32-batch-1 small-bf16-batch-8 base-bf16-batch-8; do
+        IFS=- read -r size dtype _ batch <<<"$setting"
+        others=()
+        if [[ "$dtype" == fp32 ]]; then others=(--onednn); fi
+        run "beyond-$setting" --model "vit_${size}_patch16_224" --dtype "$dtype" --threads 2 \
+            --reducer ward:r=80 ward:r=112 ward:r=144 --against random sta tome --no-alternatives \
+            "${others[@]}" --batch-size "$batch" --repeats "$((batch == 1 ? 7 : 3))" "${@:2}"
+    done ;;
 *-batch-*-r[1-9]*)
     IFS=- read -r size dtype _ batch r <<<"$part"
     rivals=(random random:fold=true tome)
@@ -93,6 +102,6 @@ r32 | r64 | r96)
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
     echo "cpu.sh: no part is called $part; choose videoswin, families, input, levers, r32," \
-        "r64, r96, one of their records or all" >&2
+        "r64, r96, one of their records, beyond or all" >&2
     exit 2 ;;
 esac

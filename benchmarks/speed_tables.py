@@ -46,7 +46,7 @@ def sweep() -> str:
             cells = [_speed_up_of(record, method) for record in found]
             title = f"ViT-{size[0].upper()}, {dtype}, {batch}" if method == methods[0] else ""
             lines.append(f"| {title} | `{method}` | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
+    return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
 def _speed_up_of(record: Benchmark, method: str) -> str:
@@ -57,7 +57,7 @@ def _speed_up_of(record: Benchmark, method: str) -> str:
     return f"{row.speed.speed_up:.2f} ({row.gmacs_dense / row.gmacs_per_view:.2f})"
 
 
-def _of_one_machine(records: list[Benchmark]) -> str:
+def of_one_machine(records: list[Benchmark]) -> str:
     """What many records were taken on, which has to be the same but for the commit."""
     first = records[0]
     for record in records:
@@ -103,7 +103,7 @@ def account() -> str:
             cells += [f"{total:.0f}", f"{products:.0f}", f"{total / products:.2f}"]
             lines.append(f"| {title} | {name} | {' | '.join(cells)} |")
             title = ""
-    return "\n".join([*lines, "", _rates(records), _of_one_machine(records), ""])
+    return "\n".join([*lines, "", _rates(records), of_one_machine(records), ""])
 
 
 def _rates(records: list[Benchmark]) -> str:
@@ -125,100 +125,7 @@ def _rates(records: list[Benchmark]) -> str:
 def matched(size: str, dtype: str, batch: int) -> str:
     """Every reducer, and cheaper dense models, at the arithmetic of STA with r = 64."""
     found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r64")
-    return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
-
-
-def on_gpu() -> str:
-    """A large ViT at several r, dense and pruned, eager and with compiled blocks."""
-    return _gpu_record("large-batch-32")
-
-
-def on_gpu_base() -> str:
-    """The same of a base ViT."""
-    return _gpu_record("base-batch-32")
-
-
-def _gpu_record(name: str) -> str:
-    found = benchmark_record(f"gpu/{name}")
-    return f"{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
-
-
-def gpu_headline() -> str:
-    """In one sentence what pruning buys there."""
-    found = benchmark_record("gpu/large-batch-32")
-    rows = {(row.setting.reducer, row.setting.mode): row for row in found.rows}
-    dense, *pruned = (
-        rows[name, "blocks"] for name in ("none", "sta:r=64", "random:r=64", "sta:r=96")
-    )
-    parts = []
-    for row in (dense, *pruned):
-        assert row.speed is not None, "it was timed"
-        share = row.gmacs_per_view / dense.gmacs_per_view
-        name = (
-            "dense" if row is dense else f"`{row.setting.reducer}` ({share:.0%} of the arithmetic)"
-        )
-        parts.append(f"{row.speed.clips_per_second:.0f} {name}")
-    device = found.environment["device"]
-    return (
-        "ViT-L, 16 frames of 224 x 224, bfloat16, 32 clips at once, compiled blocks, one "
-        f"{device}, clips/s: {'; '.join(parts)}.\n"
-    )
-
-
-_GPU_RECORDS = {
-    "ViT-B, before": "before-base-batch-32",
-    "ViT-B": "base-batch-32",
-    "ViT-L, before": "before-large-batch-32",
-    "ViT-L": "large-batch-32",
-}
-
-
-def gpu_account() -> str:
-    """Where an eager forward's time goes on a GPU, dense and at r = 64."""
-    lines = [
-        f"| model | | {' | '.join(KINDS)} | all |",
-        "|---|---|" + "--:|" * (len(KINDS) + 1),
-    ]
-    records = [benchmark_record(f"gpu/{name}") for name in _GPU_RECORDS.values()]
-    for title, record in zip(_GPU_RECORDS, records, strict=True):
-        for row in record.rows:
-            if row.setting.mode == "eager" and row.setting.reducer in ("none", "sta:r=64"):
-                assert row.speed is not None, "it was timed"
-                assert row.speed.account_ms is not None, "and looked into"
-                cells = [f"{row.speed.account_ms[kind]:.2f}" for kind in KINDS]
-                cells.append(f"{row.speed.latency_p50_ms:.2f}")
-                lines.append(f"| {title} | `{row.setting.reducer}` | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
-
-
-GPU_SMALL_BATCHES = tuple(product(("base", "large"), (1, 8)))
-
-
-def gpu_small_batches() -> str:
-    """Few clips at once, where launching takes as long as computing: eager, and replayed."""
-    lines = [
-        "| model, batch | reducer | GMACs | eager, ms | replayed, ms | speed-up | efficiency |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    records = []
-    for size, batch in GPU_SMALL_BATCHES:
-        found = benchmark_record(f"gpu/graph-{size}-batch-{batch}")
-        records.append(found)
-        title = f"ViT-{size[0].upper()}, {batch}"
-        rows = {(row.setting.reducer, row.setting.mode): row for row in found.rows}
-        for (name, mode), row in rows.items():
-            if mode == "eager":
-                eager, replayed = row.speed, rows[name, "blocks-replayed"].speed
-                assert eager is not None, "it was timed"
-                assert replayed is not None, "it was timed, too"
-                cells = (
-                    f"{eager.latency_p50_ms:.2f} | {replayed.latency_p50_ms:.2f} | "
-                    f"{replayed.speed_up:.2f} ({replayed.speed_up_low:.2f}-"
-                    f"{replayed.speed_up_high:.2f}) | {replayed.efficiency:.2f}"
-                )
-                lines.append(f"| {title} | `{name}` | {row.gmacs_per_view:.1f} | {cells} |")
-                title = ""
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
+    return f"{speed_table(found.rows).markdown()}\n{spoken(found)}\n"
 
 
 def over_bound() -> str:
@@ -239,7 +146,7 @@ def over_bound() -> str:
         dense = [_over_products(record) for record in found]
         title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
         lines.append(f"| {title} | {' | '.join(cells)} | {min(dense):.2f} to {max(dense):.2f} |")
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
+    return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
 def _over_products(record: Benchmark) -> float:
@@ -279,7 +186,7 @@ def from_files() -> str:
             title = " | "
     videos, views = records[0].videos, records[0].rows[0].end_to_end.views_per_video
     said = f"ViT-S, {videos} videos of ten seconds, {views} views of each.\n"
-    return "\n".join([*lines, "", said, _of_one_machine(records), ""])
+    return "\n".join([*lines, "", said, of_one_machine(records), ""])
 
 
 LEVERS = {
@@ -308,7 +215,7 @@ def levers() -> str:
         shares = [f"{now / then:.2f}" for now, then in zip((dense, pruned), first, strict=True)]
         cells = f"{dense:.0f} | {shares[0]} | {pruned:.0f} | {shares[1]} | {dense / pruned:.2f}"
         lines.append(f"| {title} | {cells} |")
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
+    return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.
@@ -345,7 +252,7 @@ def videoswin_speed() -> str:
 
 def _videoswin_speed(name: str) -> str:
     found = benchmark_record(f"cpu/videoswin-{name}")
-    return f"`{name}`:\n\n{speed_table(found.rows).markdown()}\n{_spoken(found)}\n"
+    return f"`{name}`:\n\n{speed_table(found.rows).markdown()}\n{spoken(found)}\n"
 
 
 FAMILIES = (
@@ -383,9 +290,9 @@ def families() -> str:
             )
             lines.append(f"| {title} | `{row.setting.reducer}` | {' | '.join(cells)} |")
             title = " | "
-    return "\n".join([*lines, "", _of_one_machine(records), ""])
+    return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
-def _spoken(found: Benchmark) -> str:
+def spoken(found: Benchmark) -> str:
     setting = found.rows[0].setting
     return f"{setting.dtype}, batch {setting.batch_size}; {taken_on(found)}"

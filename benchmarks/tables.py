@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import beyond_tables
 import content_tables
 import corpus_tables
 import curve_tables
@@ -22,6 +23,14 @@ import deployment_tables
 import quantized_tables
 import training_tables
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions, reproduced
+from gpu_tables import (
+    gpu_account,
+    gpu_headline,
+    gpu_kernels,
+    gpu_small_batches,
+    on_gpu,
+    on_gpu_base,
+)
 from records import RESULTS, ROOT, benchmark_record
 from speed_tables import (
     FAMILIES,
@@ -30,13 +39,8 @@ from speed_tables import (
     costs_table,
     families,
     from_files,
-    gpu_account,
-    gpu_headline,
-    gpu_small_batches,
     levers,
     matched,
-    on_gpu,
-    on_gpu_base,
     over_bound,
     sweep,
     videoswin_costs,
@@ -84,6 +88,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu-small-batches": gpu_small_batches,
     "gpu-headline": gpu_headline,
     "gpu-account": gpu_account,
+    "gpu-kernels": gpu_kernels,
     "looks": looks,
     "looks-time": looks_time,
     "accuracy-demo": partial(accuracy, "demo"),
@@ -92,6 +97,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reproduced": partial(reproduced, "table2"),
     **curve_tables.TABLES,
     **content_tables.TABLES,
+    **beyond_tables.TABLES,
     **deployment_tables.TABLES,
     **training_tables.TABLES,
     **{

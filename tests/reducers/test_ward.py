@@ -17,7 +17,7 @@ from vidprune.macs import costs
 from vidprune.pruned import prune
 from vidprune.reducers.base import Reduction, Signals
 from vidprune.reducers.schedule import Place
-from vidprune.reducers.ward import CHANNELS, Ward, counts_of_rounds, sketch
+from vidprune.reducers.ward import CHANNELS, Ward, ahead_share, counts_of_rounds, sketch
 
 VIT = TokenGrid(frames=8, rows=14, columns=14)
 LARGE = {
@@ -216,6 +216,10 @@ def test_only_where_it_helps_some_merge_before_the_first_block() -> None:
         (Ward(r=190, where="after"), 12),
     ):
         assert all(stage.place is Place.AFTER_BLOCK for stage in reducer.plan(depth, VIT))
+    # As docs/reducers.md says.
+    for depth, share in ((12, 0.14), (6, 0.30)):
+        assert ahead_share(share, (0, 1, 2), depth) == 1
+        assert ahead_share(share - 0.01, (0, 1, 2), depth) < 1
     stages = Ward(r=190).plan(12, VIT)
     assert [(stage.index, stage.block) for stage in stages] == [(0, 0), (1, 0), (2, 1), (3, 2)]
     assert [stage.place is Place.BEFORE_BLOCK for stage in stages] == [True, False, False, False]
