@@ -1,9 +1,12 @@
 """What Ward's merging takes in time, beside others of the same arithmetic."""
 
-from records import benchmark_record
+from curve_tables import cell
+from records import benchmark_record, report_record
 from speed_tables import of_one_machine
 
 from vidprune.benchmarking.report import Benchmark, BenchmarkRow
+from vidprune.intervals import Interval
+from vidprune.report import hardware
 
 # The best way of those tried to run each batch.
 GPU = {
@@ -57,4 +60,32 @@ def _speed_up(row: BenchmarkRow) -> str:
     return f"{row.speed.speed_up:.2f} ({low:.2f}-{high:.2f})"
 
 
-TABLES = {"beyond-speed-gpu": lambda: speed("gpu"), "beyond-speed-cpu": lambda: speed("cpu")}
+def tried() -> str:
+    """What was tried on the way: KL to the dense model at every cost, in nats."""
+    found = report_record("tried")
+    shares = sorted({row["asked"] for row in found["rows"]}, reverse=True)
+    names = dict.fromkeys(row["idea"] for row in found["rows"])
+    cells = {
+        (row["idea"], row["asked"]): cell(Interval(**row["kl_nats"]), ".4f")
+        for row in found["rows"]
+    }
+    lines = [
+        f"| | {' | '.join(f'{share:.0%}' for share in shares)} |",
+        f"|---|{'--:|' * len(shares)}",
+        *(
+            f"| {name} | {' | '.join(cells.get((name, share), '') for share in shares)} |"
+            for name in names
+        ),
+    ]
+    said = (
+        f"{found['clips']} clips; {hardware(found['environment'])}, {found['date'][:10]}: "
+        f"`{found['command']}`. In brackets: {found['intervals']}."
+    )
+    return "\n".join([*lines, "", said, ""])
+
+
+TABLES = {
+    "beyond-tried": tried,
+    "beyond-speed-gpu": lambda: speed("gpu"),
+    "beyond-speed-cpu": lambda: speed("cpu"),
+}
