@@ -149,6 +149,7 @@ def test_kernels_run_on_a_device_that_is_not_the_current_one():
         pytest.skip("needs two GPUs")
     with torch.cuda.device(0):
         check(CASES["odd and prime"], "cuda:1", backward=False, score="both")
+        triton_ward_cases.check(triton_ward_cases.CASES["odd and prime"], "cuda:1")
 
 
 @on_cuda

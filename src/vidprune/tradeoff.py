@@ -16,7 +16,8 @@ class Pairing:
 
     `setting`: the other one's; `change`: of top-1; `kl_nats`: by how much the divergence from the
     dense model is larger than the other one's, so that less than zero is nearer to it;
-    `agreement`: how many more per cent share the dense model's class (older records do not say).
+    `agreement`: by how many points more of the videos share the dense model's class (older records
+    do not say).
     """
 
     setting: str

@@ -1,4 +1,4 @@
-"""What was tried for Ward's merging: with nothing otherwise it is Ward, and each idea is at work."""
+"""What was tried for Ward merging: with nothing otherwise it is Ward, and each idea is at work."""
 
 import sys
 from collections.abc import Iterator

@@ -114,7 +114,8 @@ def _partners(
     sizes += clip * length
     rows = mine if SURVIVORS else 2 * mine
     own = _rows_of(state, rows, mine < asking, width, WIDTH)
-    own_size = tl.load(sizes + rows, mask=mine < asking, other=1.0)
+    if not SURVIVORS:
+        own_size = tl.load(sizes + rows, mask=mine < asking, other=1.0)
     own_length = tl.sum(own * own, 1)
     least = tl.full((ROWS,), float("inf"), tl.float32)
     at = tl.zeros((ROWS,), tl.int32)
@@ -204,7 +205,7 @@ def _joined(
         joins = (gone > 0)[None, :] & (to[None, :] == mine[:, None])
         shares = tl.where(joins, size[None, :], 0.0)
         joined_sizes += shares
-        # What does not go may be anything, which nothing times would not be nothing.
+        # Of those that go alone.
         moved = _rows_of(state, 2 * others, inside & (gone > 0), width, WIDTH)
         joined += tl.dot(shares, moved, input_precision=PRECISION)
     before = tl.sum(counts, 1)
@@ -239,18 +240,18 @@ def select(tokens: Tensor, sizes: Tensor | None, kept: int, rounds: int) -> tupl
     # Triton launches on the current device, which need not be theirs.
     with torch.cuda.device_of(tokens):
         state = sketch(tokens.contiguous())
-        if sizes is None:
-            sizes = state.new_ones(state.shape[:2])
+        sizes = state.new_ones(state.shape[:2]) if sizes is None else sizes.contiguous()
         places = torch.arange(state.shape[1], device=state.device).expand_as(sizes).contiguous()
-        left = state, sizes.contiguous(), places
+        left = state, sizes, places
         for count in counts_of_rounds(state.shape[1], kept, rounds):
             left = one_round(*left, count)
-        return left[2], owners(state, sizes, left[2])
+        return left[2], owners(state, left[2])
 
 
 def sketch(tokens: Tensor) -> Tensor:
     """As `ward.sketch`, but that the mean is taken off after the projection, so that tokens are
-    read once: (B, N, C) to (B, N, d) float32."""
+    read once: (B, N, C) to (B, N, d) float32. What all have in common takes some precision here,
+    of float32 tokens alone: half precision has rounded them by more."""
     batch, length, channels = tokens.shape
     if channels <= CHANNELS:
         state = tokens.float()
@@ -312,14 +313,15 @@ def one_round(
     return left
 
 
-def owners(state: Tensor, sizes: Tensor, keep: Tensor) -> Tensor:
+def owners(state: Tensor, keep: Tensor) -> Tensor:
     """For every token of state (B, N, d) the place in `keep` (B, K) int64 of the survivor nearest
     to it, (B, N) int64."""
     batch, length, width = state.shape
     owner = torch.empty(batch, length, dtype=torch.int64, device=state.device)
     _partners[(batch, triton.cdiv(length, _ROWS))](
         state,
-        sizes,
+        # There are neither sizes nor costs.
+        state,
         keep,
         state,
         owner,

@@ -22,22 +22,23 @@ from vidprune.reducers.ward_backend import select_by_triton
 # Note [why Ward]
 # What follows a block sees the tokens as a set: attention that counts a token by its size, layers
 # that see each alone, a mean over all. Were n tokens equal, one of size n could stand for them and
-# nothing would change. So what is lost by standing for others is, to first order, how far they lie
-# apart in the block's own output: the scatter within clusters, of which Ward's criterion tells how
-# much a merging adds, a b / (a + b) times the squared distance of two means of sizes a and b. To
-# find the best clusters is hard, and to merge one pair at a time slow; half of the tokens at once,
-# as ToMe does, comes near in a few rounds.
+# nothing would change. Where they are not, terms of first order cancel, since what deviates from a
+# mean sums to nothing; what is lost is of second order, like the scatter, the sum of squared
+# distances within clusters in the block's own output. Of it Ward's criterion tells how much a
+# merging adds: a b / (a + b) times the squared distance of two means of sizes a and b. To find the
+# best clusters is hard, and to merge one pair at a time slow; half of the tokens at once, as ToMe
+# does, comes near in a few rounds.
 
 # Note [the first block]
 # Tokens say more of themselves after a block than before any, so merging acts behind blocks. But
 # then the first block sees all tokens, a twelfth of all that a ViT-B does: where very little is to
 # stay, it costs more than all others together, and they have to make up for it with hardly any
-# tokens. So where an acting block would see more than a third of the tokens that all blocks see,
+# tokens. So where it would see more than a third of the tokens that all blocks see,
 # some are merged before it already, just as many as bring it there.
 
 WHERE = ("auto", "after", "before")
 BLOCKS = (0, 1, 2)
-# Of the tokens that all blocks see, what one acting block may see before some merge ahead of it.
+# Of the tokens that all blocks see, what block 0 may see.
 MOST_SEEN = 1 / 3
 ROUNDS = 3
 # By which tokens are compared, at most.
@@ -50,18 +51,14 @@ def shares_after(first: float, last: float, stages: int) -> list[float]:
 
 
 def ahead_share(last: float, blocks: tuple[int, ...], depth: int) -> float:
-    """What share of the tokens the first acting block is to see, where it acts on `blocks` and a
-    share of `last` stays; 1 where that is less than `MOST_SEEN` of what all blocks see, and in
-    models of so few blocks that it cannot be."""
+    """What share of the tokens block 0 is to see, where merging acts after it and the others of
+    `blocks`, and a share of `last` stays: 1 where all are less than `MOST_SEEN` of what all blocks
+    see, and in models of so few blocks that it cannot be less."""
 
     def sees_too_much(first: float) -> bool:
         shares = [first, *shares_after(first, last, len(blocks))]
         gaps = [after - before for before, after in pairwise((*blocks, depth - 1))]
-        seen = (
-            blocks[0]
-            + first
-            + sum(gap * share for gap, share in zip(gaps, shares[1:], strict=True))
-        )
+        seen = first + sum(gap * share for gap, share in zip(gaps, shares[1:], strict=True))
         return first > MOST_SEEN * seen - 1e-9
 
     if sees_too_much(last) or not sees_too_much(1.0):
@@ -79,8 +76,9 @@ def sketch(tokens: Tensor) -> Tensor:
     random projection to `CHANNELS`.
 
     Distances stay; what all tokens have in common, which in large models is most of them, takes no
-    precision from them. A projection keeps squared distances to within a quarter, whatever C
-    (Johnson and Lindenstrauss), and so much of the arithmetic is saved.
+    precision from them. Of projected vectors squared distances are right in the mean, and off by a
+    quarter of themselves (a standard deviation of the square root of 2 / 32), whatever C; and so
+    much of the arithmetic is saved.
     """
     values = exact(tokens)
     values = values - values.mean(1, keepdim=True)
@@ -125,11 +123,13 @@ def counts_of_rounds(entering: int, kept: int, rounds: int) -> tuple[int, ...]:
     """How many tokens each round leaves: equal shares, but at least half, so that more rounds than
     were asked for may follow."""
     counts: list[int] = []
-    left = entering
+    left, number = entering, 0
     while left > kept:
-        ahead = max(rounds - len(counts), 1)
-        left = max(round(left * (kept / left) ** (1 / ahead)), left - left // 2)
-        counts.append(left)
+        ahead = max(rounds - number, 1)
+        after = max(round(left * (kept / left) ** (1 / ahead)), left - left // 2)
+        # Of few tokens an equal share may be none.
+        counts += [after] if after < left else []
+        left, number = after, number + 1
     return tuple(counts)
 
 
@@ -299,11 +299,12 @@ class Ward:
             kept = [grid.tokens - grid.frames * each for each in gone]
             return [(block, place, count) for block, count in zip(blocks, kept, strict=True)]
         share = 1 - (self.r or 0) / grid.tokens_per_frame
-        first = ahead_share(share, blocks, depth) if self.where == "auto" else 1.0
+        helps = self.where == "auto" and blocks[0] == 0
+        first = ahead_share(share, blocks, depth) if helps else 1.0
         acts = [(blocks[0], Place.BEFORE_BLOCK, first)] if first < 1 else []
         shares = shares_after(first, share, len(blocks))
         acts += [(block, place, each) for block, each in zip(blocks, shares, strict=True)]
-        return [(block, where, round(grid.tokens * each)) for block, where, each in acts]
+        return [(block, place, round(grid.tokens * each)) for block, place, each in acts]
 
     def _check_enough(self, grid: TokenGrid) -> None:
         gone, most = self.schedule or (self.r or 0,), grid.tokens_per_frame - 1
