@@ -52,8 +52,8 @@ def test_one_draw_is_what_others_are_measured_by(method: str, is_it: bool) -> No
 
 
 def test_a_pairing_tells_who_is_nearer_to_the_dense_model() -> None:
-    """Of eight videos the dense model says one class, a method of six of them, the other of two, and
-    all labels are the other class."""
+    """Of eight videos the dense model says one class, a method of six, the other of two, and all
+    labels are the other class."""
 
     def pooled(agreeing: int) -> pooling.Pooled:
         sure = torch.tensor([[0.9, 0.1]] * agreeing + [[0.3, 0.7]] * (8 - agreeing))
