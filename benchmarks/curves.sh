@@ -8,14 +8,15 @@
 # 30 %. jhmdb: the models that benchmarks/jhmdb.sh trains, on the test lists of the three splits in
 # ../shared/jhmdb or $JHMDB, at the same costs; actors, actors-generated: of these records' points what
 # stays of the actors. choices-generated: what the paper ablates. generated-low, jhmdb-low: 20 and 15 %,
-# which take earlier stages. beyond, beyond-6-blocks: our own method and what it has to beat, on the
-# demo's model and on one of half its depth; beyond-choices: what it can be made of, on other clips.
+# which take earlier stages. beyond, beyond-6-blocks, beyond-jhmdb: our own method and what it
+# has to beat, on the demo's model, on one of half its depth, and on J-HMDB; beyond-30: the first two at
+# 30 %; beyond-choices: what it can be made of, on other clips, by which it was chosen.
 # amounts, choices, views: J-HMDB at r = 16 to 96, with what the paper ablates, and on 1 to 4 clips of
 # a video. Runs and plots go to runs/curves/, records to benchmarks/results/curves/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond, beyond-6-blocks, beyond-jhmdb or beyond-choices}"
+part="${1:?a part: generated, generated-low, choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated, beyond, beyond-6-blocks, beyond-30, beyond-jhmdb or beyond-choices}"
 jhmdb="${JHMDB:-../shared/jhmdb}"
 folded=(sta:fold=true random:fold=true)
 methods=(sta "${folded[@]}" tome tome:mode=drop grid run-length vid-tldr)
@@ -51,7 +52,7 @@ curves() {
 }
 
 seed=800000000
-if [[ "$part" =~ generated|^beyond$|^beyond-6-blocks$ && ! -e "$clips/test.csv" ]]; then
+if [[ "$part" =~ generated|^beyond(-6-blocks|-30)?$ && ! -e "$clips/test.csv" ]]; then
     python3 -c "from vidprune.demo.clips import write_clips; write_clips('$clips', per_class=120, seed=$seed)"
 fi
 tried=runs/curves/clips-tried-480
@@ -67,6 +68,13 @@ beyond | beyond-6-blocks)
     model=demo
     if [[ "$part" == beyond-6-blocks ]]; then model=benchmarks/models/demo_6_blocks; fi
     curves "$part" --model "$model" --data "$clips" --batch-size 16 "${beside[@]}" ;;
+beyond-30)
+    # Where a target lies that the other costs stand around.
+    for model in demo benchmarks/models/demo_6_blocks; do
+        record="beyond-30$([[ "$model" == demo ]] || echo -6-blocks)"
+        curves "$record" --model "$model" --data "$clips" --batch-size 16 --no-alternatives \
+            --at 0.3 --against ward --reducer ward sta "sta:$early" random:fold=true tome
+    done ;;
 beyond-jhmdb)
     curves beyond-jhmdb "${splits[@]}" "${beside[@]}" ;;
 beyond-choices)
@@ -116,6 +124,6 @@ views)
 *)
     echo "curves.sh: no part is called $part; choose generated, generated-low," \
         "choices-generated, jhmdb, jhmdb-low, amounts, choices, views, actors, actors-generated," \
-        "beyond, beyond-6-blocks, beyond-jhmdb or beyond-choices" >&2
+        "beyond, beyond-6-blocks, beyond-30, beyond-jhmdb or beyond-choices" >&2
     exit 2 ;;
 esac
