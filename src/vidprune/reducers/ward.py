@@ -40,7 +40,7 @@ WHERE = ("auto", "after", "before")
 BLOCKS = (0, 1, 2)
 # Of the tokens that all blocks see, what block 0 may see.
 MOST_SEEN = 1 / 3
-ROUNDS = 3
+ROUNDS, MOST_ROUNDS = 3, 16
 # By which tokens are compared, at most.
 CHANNELS = 32
 
@@ -120,13 +120,13 @@ def ward_survivors(state: Tensor, sizes: Tensor, kept: int, rounds: int) -> Tens
 
 
 def counts_of_rounds(entering: int, kept: int, rounds: int) -> tuple[int, ...]:
-    """How many tokens each round leaves: equal shares, but at least half, so that more rounds than
-    were asked for may follow."""
+    """How many tokens each round leaves: equal shares, but at least three fifths, so that more
+    rounds than were asked for may follow. Were half to go, all sources would, whatever they are."""
     counts: list[int] = []
     left, number = entering, 0
     while left > kept:
         ahead = max(rounds - number, 1)
-        after = max(round(left * (kept / left) ** (1 / ahead)), left - left // 2)
+        after = max(round(left * (kept / left) ** (1 / ahead)), left - max(2 * left // 5, 1))
         # Of few tokens an equal share may be none.
         counts += [after] if after < left else []
         left, number = after, number + 1
@@ -218,9 +218,10 @@ class Ward:
         for name, known in (("where", WHERE), ("backend", BACKENDS)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name}={value!r} is not known; choose one of {', '.join(known)}")
-        if type(self.rounds) is not int or self.rounds < 1:
+        if type(self.rounds) is not int or not 1 <= self.rounds <= MOST_ROUNDS:
             raise ValueError(
-                f"rounds={self.rounds!r} must be a whole number of at least 1, such as {ROUNDS}"
+                f"rounds={self.rounds!r} must be a whole number from 1 to {MOST_ROUNDS}, such as "
+                f"{ROUNDS}"
             )
 
     def _check_amount(self) -> None:
@@ -230,8 +231,9 @@ class Ward:
                 "go; give one of the two"
             )
         if self.schedule is None and (type(self.r) is not int or self.r < 0):
+            given = "r is missing, which" if self.r is None else f"r={self.r!r}"
             raise ValueError(
-                f"r={self.r!r} must be a whole number of at least 0: the tokens of each temporal "
+                f"{given} must be a whole number of at least 0: the tokens of each temporal "
                 "position that go in all, such as r=112 (or give an explicit schedule)"
             )
 
