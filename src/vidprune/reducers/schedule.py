@@ -308,8 +308,11 @@ def whole_numbers(name: str, value: object) -> tuple[int, ...]:
     """`value` as a tuple. Raises ValueError where it lists anything but whole numbers."""
     numbers = tuple(value) if isinstance(value, (tuple, list)) else ()
     if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
+        several, written = (
+            ("(0, 4, 8)", "0/4/8") if name == "blocks" else ("(64, 32, 16)", "64/32/16")
+        )
         raise ValueError(
             f"{name}={value!r} must list whole numbers of at least 0, one per stage, such as "
-            f"{name}={'(0, 4, 8)' if name == 'blocks' else '(64, 32, 16)'}"
+            f"{name}={several}, as text {name}={written}; of one stage {name}=4/"
         )
     return numbers
