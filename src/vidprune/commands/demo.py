@@ -25,7 +25,7 @@ from vidprune.video import Sample, read_list, read_views
 
 # Each beside rivals, and beside the dense model on fewer frames and fewer pixels, of equal cost.
 REDUCERS = ("sta:r=16", "sta:r=32")
-RIVALS = ("random", "random:fold=true", "tome")
+RIVALS = ("random", "random:fold=true", "tome", "ward")
 PICTURE = "kept-tokens.png"
 
 _PICTURED = ("sta:r=32", "random:r=32")
