@@ -84,8 +84,8 @@ beyond)
         others=()
         if [[ "$dtype" == fp32 ]]; then others=(--onednn); fi
         run "beyond-$setting" --model "vit_${size}_patch16_224" --dtype "$dtype" --threads 2 \
-            --reducer ward:r=80 ward:r=112 ward:r=144 --against random sta tome --no-alternatives \
-            "${others[@]}" --batch-size "$batch" --repeats "$((batch == 1 ? 7 : 3))" "${@:2}"
+            --reducer ward:r=80 ward:r=112 ward:r=144 --against random random:fold=true sta tome \
+            --no-alternatives "${others[@]}" --batch-size "$batch" --repeats "$((batch == 1 ? 7 : 3))" "${@:2}"
     done ;;
 *-batch-*-r[1-9]*)
     IFS=- read -r size dtype _ batch r <<<"$part"

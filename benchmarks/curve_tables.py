@@ -221,9 +221,11 @@ _SHOWN = {
     "jhmdb": ("change", "over-random", "kl", "agreement"),
     "jhmdb-low": ("change", "over-random", "kl"),
     **dict.fromkeys(("beyond", "beyond-6-blocks", "beyond-jhmdb"), _BEYOND),
-    "beyond-choices": ("change", "agreement", "kl", "kl-over-ward"),
+    "beyond-choices": ("agreement", "kl"),
+    **dict.fromkeys(("beyond-30", "beyond-30-6-blocks"), ("change",)),
 }
-CURVES = tuple(_SHOWN)
+# Records of a single cost, or of many ways of one method, are no picture.
+CURVES = tuple(name for name in _SHOWN if not name.startswith(("beyond-choices", "beyond-30")))
 TABLES = {
     **{
         f"curves-{name}-{measure}": partial(curves, name, *_measure(measure))

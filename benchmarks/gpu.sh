@@ -50,7 +50,7 @@ rivals)
         tome:proportional_attention=true tome:mode=drop run-length vid-tldr ward "${@:2}" ;;
 beyond-base | beyond-large)
     run --model "vit_${part#beyond-}_patch16_224" --reducer ward:r=80 ward:r=112 ward:r=144 \
-        --against random sta tome --no-alternatives --mode eager blocks "${@:2}" ;;
+        --against random random:fold=true sta tome --no-alternatives --mode eager blocks "${@:2}" ;;
 selection)
     run --model vit_large_patch16_224 --reducer sta:r=64 sta:r=64,backend=torch --against random random:fold=true \
         --no-alternatives --mode eager blocks graph "${@:2}" ;;

@@ -12,6 +12,7 @@ from torch.nn.functional import layer_norm
 
 from vidprune.layout import Layout, TokenGrid
 from vidprune.reducers.base import Need, Reducer, Reduction, Signals
+from vidprune.reducers.baselines import Random
 from vidprune.reducers.exact import exact, rising, unit_rows
 from vidprune.reducers.run_length import RunLength
 from vidprune.reducers.schedule import Place, Stage
@@ -267,6 +268,9 @@ def ideas(head: Tensor) -> dict[str, Idea]:
     sta = STA(r=0, blocks=EARLY)
     by_size = {"fold": True, "proportional_attention": True}
     bases: dict[str, Reducer] = {
+        "random": Random(r=0, blocks=EARLY),
+        "random, folded by keys": Random(r=0, blocks=EARLY, fold=True),
+        "random, folded by keys, attention by size": Random(r=0, blocks=EARLY, **by_size),
         "STA": sta,
         "STA, folded by keys": replace(sta, fold=True),
         "STA, folded by keys, attention by size": replace(sta, **by_size),
