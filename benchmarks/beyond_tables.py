@@ -1,5 +1,7 @@
 """What Ward's merging takes in time, beside others of the same arithmetic."""
 
+import re
+
 from curve_tables import cell
 from records import benchmark_record, report_record
 from speed_tables import of_one_machine
@@ -49,7 +51,7 @@ def _rows(found: Benchmark, method: str, mode: str) -> list[BenchmarkRow]:
     rows = [
         row
         for row in found.rows
-        if row.setting.reducer.startswith(f"{method}:") and row.setting.mode == mode
+        if re.fullmatch(rf"{method}:r=\d+", row.setting.reducer) and row.setting.mode == mode
     ]
     return sorted(rows, key=lambda row: -row.gmacs_per_view)
 
