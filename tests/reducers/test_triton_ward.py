@@ -62,7 +62,7 @@ def test_tokens_are_projected_by_the_same_signs() -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("count", [159, 121, 80])
+@pytest.mark.parametrize("count", [159, 121, 96])
 def test_of_equals_the_first_counts(count: int) -> None:
     """Exactly: distances of small whole numbers are."""
     from vidprune.reducers import triton_ward

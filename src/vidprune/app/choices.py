@@ -1,7 +1,10 @@
 """What the page offers for a model: the reducers that fit it, and how far r goes."""
 
+from collections.abc import Sequence
+
 from vidprune.backbones.base import Shape
 from vidprune.planning import stages_for
+from vidprune.reducers.schedule import Stage
 from vidprune.reducers.spec import parse, with_r
 
 # As the page names them, and as text without its r.
@@ -38,5 +41,14 @@ def _leaves_less(shape: Shape, spec: str, r: int) -> bool:
         stages = stages_for(shape, parse(with_r(spec, r)))
     except ValueError:
         return False
-    fewer = stages_for(shape, parse(with_r(spec, r - 1)))
-    return bool(stages) and (not fewer or stages[0].kept < fewer[0].kept)
+    return _seen(shape, stages) < _seen(shape, stages_for(shape, parse(with_r(spec, r - 1))))
+
+
+def _seen(shape: Shape, stages: Sequence[Stage]) -> int:
+    """The tokens that all blocks leave, in all: with another r a first stage may be another."""
+    due = {stage.block: stage.kept for stage in stages}
+    left, total = shape.grid.tokens, 0
+    for block in range(shape.depth):
+        left = due.get(block, left)
+        total += left
+    return total

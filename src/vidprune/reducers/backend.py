@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -20,22 +21,25 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "
 _COMPILER = any(map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))))
 
 
-def takes_triton(backend: Backend, tokens: Tensor, why_not: str | None) -> bool:
-    """Whether kernels select of these tokens, which by their own rule they could not for the
-    reason `why_not`, if any. `auto` takes them wherever they can.
+def takes_triton(
+    backend: Backend, tokens: Tensor, why_not: Callable[[], str | None] = lambda: None
+) -> bool:
+    """Whether kernels select of these tokens. `auto` takes them wherever they can.
 
-    Raises ValueError where they are asked for and cannot.
+    `why_not` gives the reason why these kernels cannot, if there is any; it is asked where some
+    can, and never in an exported program, whose shapes it might settle. Raises ValueError where
+    kernels are asked for and cannot.
     """
     # Costs are counted without data, for which there are no kernels.
     if backend == "torch" or tokens.is_meta:
         return False
-    why_not = _hindrance(tokens) or why_not
-    if why_not is not None and backend == "triton":
+    reason = _hindrance(tokens) or why_not()
+    if reason is not None and backend == "triton":
         raise ValueError(
-            f"backend='triton' cannot select here: {why_not}; choose auto, which takes torch "
+            f"backend='triton' cannot select here: {reason}; choose auto, which takes torch "
             "where it must, or torch"
         )
-    return why_not is None and (tokens.is_cuda or backend == "triton")
+    return reason is None and (tokens.is_cuda or backend == "triton")
 
 
 def _hindrance(tokens: Tensor) -> str | None:

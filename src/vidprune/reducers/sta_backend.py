@@ -16,7 +16,7 @@ _MAX_SHARES = 2**30
 def sta_takes_triton(backend: Backend, tokens: Tensor, keys: Tensor, stage: Stage) -> bool:
     """Whether the kernels select of tokens (B, L, C) by keys (B, L, d) at this stage; see
     `takes_triton`."""
-    return takes_triton(backend, tokens, _hindrance(tokens, keys, stage))
+    return takes_triton(backend, tokens, lambda: _hindrance(tokens, keys, stage))
 
 
 def _hindrance(tokens: Tensor, keys: Tensor, stage: Stage) -> str | None:

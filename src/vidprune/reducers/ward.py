@@ -320,7 +320,7 @@ class Ward:
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """Reduce tokens (B, N, C) to `stage.kept`, in rising position."""
         sizes = layout.sizes
-        if takes_triton(self.backend, tokens, why_not=None):
+        if takes_triton(self.backend, tokens):
             keep, owner = select_by_triton(tokens, sizes, stage.kept, self.rounds)
             return Reduction(keep=keep, owner=owner)
         with full_precision(tokens.device):
