@@ -274,7 +274,8 @@ class Ward:
                 f"blocks={blocks} do not fit a model of {depth} blocks (0 to {depth - 1}); choose "
                 "others"
             )
-        stages, entering = [], grid.tokens
+        stages: list[Stage] = []
+        entering = grid.tokens
         for block, place, kept in self._acts(grid, blocks, depth):
             if kept < entering:
                 stages.append(
