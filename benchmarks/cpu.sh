@@ -4,11 +4,12 @@
 #     benchmarks/cpu.sh PART [OPTION of vidprune benchmark ...]
 #
 # Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a
-# real clip to its logits; CLIP names another); input (from four files to logits, by how many processes decode; CLIPS names others);
-# levers (ViT-S as torch runs it, and with each thing that makes it faster);
+# real clip to its logits; CLIP names another); input (from four files to logits, by how many processes
+# decode; CLIPS names others); levers (ViT-S as torch runs it, and with each thing that makes it faster);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
 # its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
-# small-bf16-batch-1-r64; beyond (Ward's merging at three costs, and STA, random and ToMe at them); all. Nothing else should run on the machine.
+# small-bf16-batch-1-r64; beyond (Ward's merging at three costs, and STA, random and ToMe at them); all.
+# Nothing else should run on the machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

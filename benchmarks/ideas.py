@@ -23,6 +23,7 @@ from vidprune.reducers.ward import (
     nearest_survivors,
     sketch,
     squared_distances,
+    stages_of,
 )
 
 Idea = Callable[[int], Reducer]
@@ -238,23 +239,13 @@ class PixelsFirst(Ward):
     def plan(self, depth: int, grid: TokenGrid) -> tuple[Stage, ...]:
         """A stage of RunLength's, then Ward's on what it leaves."""
         first = self._repeats().plan(depth, grid)
-        stages = list(first)
-        entering = first[-1].kept if first else grid.tokens
+        left = first[-1].kept if first else grid.tokens
+        acts = [(0, Place.BEFORE_BLOCK, left)]
         last = Ward(r=self.r).plan(depth, grid)[-1].kept
         for number, block in enumerate(EARLY, start=1):
-            kept = round(entering * (last / entering) ** (1 / (len(EARLY) + 1 - number)))
-            stages.append(
-                Stage(
-                    index=len(stages),
-                    block=block,
-                    groups=1,
-                    entering=entering,
-                    drop=entering - kept,
-                    place=Place.AFTER_BLOCK,
-                )
-            )
-            entering = kept
-        return tuple(stage for stage in stages if stage.drop)
+            left = round(left * (last / left) ** (1 / (len(EARLY) + 1 - number)))
+            acts.append((block, Place.AFTER_BLOCK, left))
+        return stages_of(acts, grid.tokens)
 
     def __call__(self, tokens: Tensor, signals: Signals, layout: Layout, stage: Stage) -> Reduction:
         """RunLength's reduction, or Ward's."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from captured_graphs import captured
 from matrix import FAMILIES
 from tiny_models import tiny
 from tiny_videomae import clips, tiny_videomae
@@ -195,16 +196,9 @@ def test_a_compiled_model_attends_in_parts(probed: bool, monkeypatch: pytest.Mon
     dense = tiny_videomae(num_hidden_layers=3).bfloat16()
     set_attention(dense, None)
     model, pixels = prune(dense, "sta:r=3,blocks=0/1/2"), clips(1).bfloat16()
-    seen: list[str] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        seen.append(graph.code)
-        return graph
-
-    torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend=backend)
-    assert torch.equal(compiled(pixels).logits, model(pixels).logits)
-    assert seen[0].count("attend_in_parts") == (3 if module._BFLOAT16 else 0)
+    logits, code = captured(model, pixels)
+    assert torch.equal(logits, model(pixels).logits)
+    assert code.count("attend_in_parts") == (3 if module._BFLOAT16 else 0)
 
 
 def test_causal_attention_is_sdpa_s() -> None:

@@ -1,13 +1,12 @@
 """Ward merging's kernels in Triton's interpreter: they choose as torch does. On a GPU see
 `test_gpu`."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captured_graphs import captured
 from reducers.compiled_kernels import compile_kernels
 from reducers.triton_ward_cases import CASES, Case, check
 from tiny_videomae import clips, tiny_videomae
@@ -145,17 +144,10 @@ def test_a_model_keeps_the_same_tokens(options: str) -> None:
 @torch.no_grad()
 def test_a_compiled_model_calls_them() -> None:
     model = prune(tiny_videomae(), "ward:r=6,backend=triton")
-    seen: list[str] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        seen.append(graph.code)
-        return graph
-
-    torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend=backend)
     pixels = clips(1)
-    assert torch.equal(compiled(pixels).logits, model(pixels).logits)
-    assert seen[0].count("vidprune.ward_select") == 3
+    logits, code = captured(model, pixels)
+    assert torch.equal(logits, model(pixels).logits)
+    assert code.count("vidprune.ward_select") == 3
 
 
 @interpreted

@@ -3,6 +3,7 @@
 Our own, from J. Ward's criterion for clusters (JASA 58, 1963) and ToMe's proportional attention.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal
@@ -36,6 +37,9 @@ from vidprune.reducers.ward_backend import select_by_triton
 # tokens. So where it would see more than a third of the tokens that all blocks see,
 # some are merged before it already, just as many as bring it there.
 
+# A block, a place in it, and how many tokens of a clip go on from there.
+Act = tuple[int, Place, int]
+
 WHERE = ("auto", "after", "before")
 BLOCKS = (0, 1, 2)
 # Of the tokens that all blocks see, what block 0 may see.
@@ -43,6 +47,25 @@ MOST_SEEN = 1 / 3
 ROUNDS, MOST_ROUNDS = 3, 16
 # By which tokens are compared, at most.
 CHANNELS = 32
+
+
+def stages_of(acts: Iterable[Act], entering: int) -> tuple[Stage, ...]:
+    """A stage for each act at which any of a clip's `entering` tokens go."""
+    stages: list[Stage] = []
+    for block, place, kept in acts:
+        if kept < entering:
+            stages.append(
+                Stage(
+                    index=len(stages),
+                    block=block,
+                    groups=1,
+                    entering=entering,
+                    drop=entering - kept,
+                    place=place,
+                )
+            )
+        entering = kept
+    return tuple(stages)
 
 
 def shares_after(first: float, last: float, stages: int) -> list[float]:
@@ -274,27 +297,10 @@ class Ward:
                 f"blocks={blocks} do not fit a model of {depth} blocks (0 to {depth - 1}); choose "
                 "others"
             )
-        stages: list[Stage] = []
-        entering = grid.tokens
-        for block, place, kept in self._acts(grid, blocks, depth):
-            if kept < entering:
-                stages.append(
-                    Stage(
-                        index=len(stages),
-                        block=block,
-                        groups=1,
-                        entering=entering,
-                        drop=entering - kept,
-                        place=place,
-                    )
-                )
-            entering = kept
-        return tuple(stages)
+        return stages_of(self._acts(grid, blocks, depth), grid.tokens)
 
-    def _acts(
-        self, grid: TokenGrid, blocks: tuple[int, ...], depth: int
-    ) -> list[tuple[int, Place, int]]:
-        """Where it acts, and how many tokens of a clip then go on."""
+    def _acts(self, grid: TokenGrid, blocks: tuple[int, ...], depth: int) -> list[Act]:
+        """As `stages_of` takes them."""
         self._check_enough(grid)
         place = Place.BEFORE_BLOCK if self.where == "before" else Place.AFTER_BLOCK
         if self.schedule is not None:
