@@ -6,6 +6,7 @@
 # Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a
 # real clip to its logits; CLIP names another); input (from four files to logits, by how many processes
 # decode; CLIPS names others); levers (ViT-S as torch runs it, and with each thing that makes it faster);
+# compiled (ViT-S and B compiled by blocks and as one graph, and as one graph with frozen weights);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
 # its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; beyond (Ward's merging at three costs, and STA, random and ToMe at them); all.
@@ -14,12 +15,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in videoswin families input levers r64 r32 r96 beyond; do
+    for part in videoswin families input levers compiled r64 r32 r96 beyond; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: videoswin, families, input, levers, r32, r64, r96, beyond, all}"
+part="${1:?a part: videoswin, families, input, levers, compiled, r32, r64, r96, beyond, all}"
 
 pinned=()
 # One record of runs that take turns; what is there already is not done again.
@@ -74,6 +75,18 @@ levers)
         run "levers-$lever" --model vit_small_patch16_224 --reducer sta:r=64 --threads 2 --repeats 2 \
             --against random random:fold=true --no-alternatives --batch-size 8 "${options[@]}" "${@:2}"
     done ;;
+compiled)
+    for setting in small-bf16 base-bf16 small-fp32 base-fp32; do
+        IFS=- read -r size dtype <<<"$setting"
+        options=(--model "vit_${size}_patch16_224" --dtype "$dtype" --reducer sta:r=64 --threads 2
+            --against random random:fold=true --no-alternatives --batch-size 1 --repeats 7)
+        if [[ "$dtype" == fp32 ]]; then options+=(--onednn); fi
+        run "compiled-$setting" "${options[@]}" --mode eager blocks graph "${@:2}"
+        # Torch's own switch of its compiler, which lays weights out for its products beforehand.
+        pinned=(env TORCHINDUCTOR_FREEZING=1)
+        run "frozen-$setting" "${options[@]}" --mode eager graph "${@:2}"
+        pinned=()
+    done ;;
 r32 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
         small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
@@ -102,7 +115,7 @@ beyond)
         --against "${rivals[@]}" "${others[@]}" --batch-size "$batch" --threads 2 \
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
-    echo "cpu.sh: no part is called $part; choose videoswin, families, input, levers, r32," \
-        "r64, r96, one of their records, beyond or all" >&2
+    echo "cpu.sh: no part is called $part; choose videoswin, families, input, levers," \
+        "compiled, r32, r64, r96, one of their records, beyond or all" >&2
     exit 2 ;;
 esac
