@@ -149,6 +149,33 @@ def over_bound() -> str:
     return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
+def gap() -> str:
+    """What STA takes beyond its bound, by kind of operation, in hundredths of the bound."""
+    kinds = ("embedding", "linear", "attention", "selection", "gathers", "rest")
+    lines = [
+        f"| model, dtype, batch | r | bound, ms | {' | '.join(kinds)} | all |",
+        "|---|--:|--:|" + "--:|" * (len(kinds) + 1),
+    ]
+    records = []
+    for size, dtype, batch in SETTINGS:
+        title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
+        for r in DROPS:
+            found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r{r}")
+            records.append(found)
+            dense, pruned = (row.speed.account_ms for row in found.rows[:2])
+            whole, left = found.rows[0].setting, found.rows[1].setting
+            config = architecture(whole.checkpoint)
+            least = shrunk(dense, costs(config), costs(config, left.reducer))
+            bound = sum(least.values())
+            beyond = {kind: 100 * (pruned[kind] - least[kind]) / bound for kind in pruned}
+            cells = [f"{beyond[kind]:+.1f}" for kind in kinds]
+            lines.append(
+                f"| {title} | {r} | {bound:.0f} | {' | '.join(cells)} | {sum(beyond.values()):+.1f} |"
+            )
+            title = ""
+    return "\n".join([*lines, "", of_one_machine(records), ""])
+
+
 def _over_products(record: Benchmark) -> float:
     """The dense time over that of its multiply-accumulates at the machine's rate."""
     dense = record.rows[0]
@@ -216,6 +243,49 @@ def levers() -> str:
         cells = f"{dense:.0f} | {shares[0]} | {pruned:.0f} | {shares[1]} | {dense / pruned:.2f}"
         lines.append(f"| {title} | {cells} |")
     return "\n".join([*lines, "", of_one_machine(records), ""])
+
+
+COMPILED = (("small", "bf16"), ("base", "bf16"), ("small", "fp32"), ("base", "fp32"))
+
+
+def compiled() -> str:
+    """What torch's compiler makes of a forward on a CPU: blocks, one graph, frozen weights."""
+    lines = [
+        "| model, dtype | run | dense, ms | of eager | `sta:r=64`, ms | of eager | over the bound "
+        "| `random:r=64`, of eager |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    records = []
+    for size, dtype in COMPILED:
+        title = f"ViT-{size[0].upper()}, {dtype}"
+        for name, runs in (
+            ("compiled", {"eager": "eager", "blocks": "blocks compiled", "graph": "one graph"}),
+            ("frozen", {"graph": "one graph, frozen"}),
+        ):
+            found = benchmark_record(f"cpu/{name}-{size}-{dtype}")
+            records.append(found)
+            for mode, run in runs.items():
+                lines.append(f"| {title} | {run} | {' | '.join(_compiled_cells(found, mode))} |")
+                title = ""
+    return "\n".join([*lines, "", of_one_machine(records), ""])
+
+
+def _compiled_cells(found: Benchmark, mode: str) -> list[str]:
+    """Of one way to run: dense and STA in ms, each over its own eager run of the same record, STA
+    over the bound of the eager dense one, and random pruning over its eager run."""
+    speed = {(row.setting.reducer, row.setting.mode): row.speed for row in found.rows}
+    dense, pruned, drawn = (
+        (speed[reducer, mode].latency_p50_ms, speed[reducer, "eager"].latency_p50_ms)
+        for reducer in ("none", "sta:r=64", "random:r=64")
+    )
+    return [
+        f"{dense[0]:.0f}",
+        f"{dense[0] / dense[1]:.2f}",
+        f"{pruned[0]:.0f}",
+        f"{pruned[0] / pruned[1]:.2f}",
+        f"{pruned[0] / speed['sta:r=64', 'eager'].bound_ms:.2f}",
+        f"{drawn[0] / drawn[1]:.2f}",
+    ]
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.

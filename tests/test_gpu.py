@@ -13,8 +13,8 @@ import torch
 import vidprune
 from comparator import assert_same_selection
 from matrix import CLASSIFIERS
-from reducers import triton_ward_cases
-from reducers.triton_cases import CASES, check
+from reducers import precision_cases, triton_ward_cases
+from reducers.triton_cases import CASES, LARGE_CASES, RULES, check
 from tiny_job import write_checkpoint, write_list
 from tiny_models import tiny
 from tiny_videomae import clips, tiny_videomae
@@ -61,6 +61,26 @@ def test_a_selection_is_that_of_float64_on_the_cpu(groups, drop, backward):
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_keep_what_the_specification_keeps(name, backward, score):
     check(CASES[name], DEVICE, backward=backward, score=score)
+
+
+@on_cuda
+@pytest.mark.parametrize("name", LARGE_CASES)
+def test_kernels_take_large_groups(name):
+    check(LARGE_CASES[name], DEVICE, backward=True, score="both")
+
+
+@on_cuda
+@pytest.mark.parametrize("rule", RULES)
+def test_kernels_keep_to_the_rules(rule):
+    RULES[rule](DEVICE)
+
+
+@pytest.mark.parametrize("spec", precision_cases.SPECS)
+def test_tokens_are_chosen_in_full_precision_whatever_the_process_multiplies_in(spec):
+    """TF32, which one line at the top of a program turns on."""
+    wanted = precision_cases.reduction(spec, DEVICE)
+    with precision_cases.multiplying_in("high"):
+        assert precision_cases.is_same(precision_cases.reduction(spec, DEVICE), wanted)
 
 
 @on_cuda

@@ -13,7 +13,7 @@ from captured_graphs import captured
 from comparator import assert_same_selection
 from reducers.compiled_kernels import compile_kernels
 from reducers.test_sta import GOLDEN, golden_cases, options_of
-from reducers.triton_cases import CASES, Case, check
+from reducers.triton_cases import CASES, LARGE_CASES, RULES, Case, check
 from tiny_videomae import clips, tiny_videomae
 from vidprune import STA, prune
 from vidprune.layout import Layout, TokenGrid
@@ -22,7 +22,6 @@ from vidprune.reducers import backend as which
 from vidprune.reducers.base import Signals
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.spec import describe, parse
-from vidprune.reducers.sta import select
 from vidprune.reducers.sta_backend import select_by_triton, sta_takes_triton
 
 SCORES = ("both", "temporal", "semantic")
@@ -30,11 +29,6 @@ interpreted = pytest.mark.skipif(
     not which.INSTALLED or torch.cuda.is_available(),
     reason="needs triton, and no GPU: there the kernels themselves are tried (make test-gpu)",
 )
-
-
-def by_both(tokens: Tensor, keys: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    options = {"backward": False, "score": "both"} | options
-    return select_by_triton(tokens, keys, **options), select(tokens, keys, **options)
 
 
 @interpreted
@@ -71,54 +65,16 @@ def test_they_keep_what_the_release_keeps(shared: Callable[[str], Any]) -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("score", SCORES)
-def test_equal_tokens_stay_in_the_order_of_their_positions(score: str) -> None:
-    tokens, keys = torch.ones(2, 3 * 41, 5), torch.ones(2, 3 * 41, 4)
-    found, wanted = by_both(tokens, keys, groups=3, drop=17, score=score)
-    assert torch.equal(found, wanted)
+@pytest.mark.parametrize("rule", RULES)
+def test_kernels_keep_to_the_rules(rule: str) -> None:
+    RULES[rule]("cpu")
 
 
 @interpreted
-@pytest.mark.parametrize("broken", [0.0, float("nan"), float("inf"), -0.0])
-def test_whatever_scores_are_every_place_is_taken_once(broken: float) -> None:
-    tokens, keys = Case(groups=3, size=20, drop=6).draw()
-    tokens[0, 25], keys[0, 3], keys[0, 30:33] = broken, broken, broken
-    found, wanted = by_both(tokens, keys, groups=3, drop=6)
-    for row in found.tolist():
-        assert len(set(row)) == 3 * 14
-        assert all(0 <= place < 60 for place in row)
-    # The other clip has nothing to do with it.
-    assert torch.equal(found[1], wanted[1])
-    if broken == 0:
-        assert torch.equal(found, wanted)
-
-
-@interpreted
-def test_a_source_that_is_no_number_goes_first() -> None:
-    tokens, keys = Case(groups=3, size=20, drop=1).draw()
-    keys[0, 6] = float("nan")
-    found, wanted = by_both(tokens, keys, groups=3, drop=1)
-    assert 6 not in found[0, :19].tolist()
-    assert torch.equal(found[:, :19], wanted[:, :19])
-
-
-@interpreted
-def test_tokens_and_keys_may_be_views() -> None:
-    tokens, keys = Case(groups=3, size=20, drop=6).draw()
-    wide = torch.zeros(2, 60, 9)
-    wide[..., ::2] = tokens
-    found, wanted = by_both(wide[..., ::2], keys.mT.contiguous().mT, groups=3, drop=6)
-    assert torch.equal(found, wanted)
-
-
-@interpreted
-def test_a_clip_does_not_depend_on_its_neighbours() -> None:
-    tokens, keys = Case(groups=3, size=20, drop=6, clips=4).draw()
-    order = torch.tensor([2, 0, 3, 1])
-    found = select_by_triton(tokens, keys, 3, 6, True, "both")
-    assert torch.equal(
-        found[order], select_by_triton(tokens[order], keys[order], 3, 6, True, "both")
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE_CASES)
+def test_large_groups(name: str) -> None:
+    check(LARGE_CASES[name], "cpu", backward=True, score="both")
 
 
 # In a model.

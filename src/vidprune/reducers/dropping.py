@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vidprune.layout import Layout
 from vidprune.reducers.base import Need, Reduction, Signals, chosen, dropped
-from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
+from vidprune.reducers.exact import for_products, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import GroupSchedule, Stage
 
 
@@ -20,7 +20,7 @@ def best_matches(keys: Tensor, keep: Tensor) -> Tensor:
     batch, entering, width = keys.shape
     gone = dropped(keep, entering)
     with full_precision(keys.device):
-        metric = unit_rows(exact(keys))
+        metric = unit_rows(for_products(keys))
         survivors, lost = (
             metric.gather(1, places[..., None].expand(-1, -1, width)) for places in (keep, gone)
         )

@@ -18,6 +18,26 @@ def exact(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+# Note [products of float32]
+# `torch.set_float32_matmul_precision("high")`, which many programs begin with, and the switches under
+# it let products of float32 be taken in TF32 or bfloat16, in all of the process: tokens would be kept
+# by the switch. It cannot be set for one product alone, since other threads have the same one. Float64
+# is beyond its reach.
+
+
+def for_products(values: Tensor) -> Tensor:
+    """As `exact`, and in float64 where products of float32 are not; Note [products of float32]."""
+    return exact(values) if _float32_is_exact(values.device.type) else values.double()
+
+
+@torch.compiler.assume_constant_result
+def _float32_is_exact(device_type: str) -> bool:
+    """Whether products of float32 are ones here. (Where a device has no setting of its own, torch
+    answers with that of all.)"""
+    own = torch.backends.cuda if device_type == "cuda" else torch.backends.mkldnn
+    return own.matmul.fp32_precision in ("ieee", "none")
+
+
 def rising(values: Tensor) -> Tensor:
     """Positions by rising value; of equal values the earlier position comes first."""
     return values.sort(dim=-1, stable=True).indices

@@ -6,7 +6,7 @@ Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023, section 3.
 import torch
 from torch import Tensor
 
-from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
+from vidprune.reducers.exact import for_products, full_precision, rising, unit_rows
 
 
 def bipartite_matches(metric: Tensor, merge: int, *, ranked: bool = False) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,7 @@ def bipartite_matches(metric: Tensor, merge: int, *, ranked: bool = False) -> tu
     positions = torch.arange(entering, device=metric.device).expand(batch, -1)
     sources, destinations = positions[:, 0::2], positions[:, 1::2]
     with full_precision(metric.device):
-        unit = unit_rows(exact(metric))
+        unit = unit_rows(for_products(metric))
         best = (unit[:, 0::2] @ unit[:, 1::2].mT).max(-1)
     stay = rising(-best.values)[:, merge:]
     unmerged = sources.gather(1, stay if ranked else stay.sort(dim=-1).values)

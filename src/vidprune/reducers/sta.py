@@ -18,7 +18,7 @@ from vidprune.reducers.backend import BACKENDS, Backend
 from vidprune.reducers.base import Need, Signals, chosen, dropped
 from vidprune.reducers.draws import check_seed, draw
 from vidprune.reducers.dropping import Dropping
-from vidprune.reducers.exact import exact, full_precision, rising, unit_rows
+from vidprune.reducers.exact import for_products, full_precision, rising, unit_rows
 from vidprune.reducers.schedule import Stage
 from vidprune.reducers.sta_backend import select_by_triton, sta_takes_triton
 
@@ -102,8 +102,9 @@ def scores(
 
 def _grouped(tokens: Tensor, keys: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Keys of length 1 (B, G, N, d), and importance (B, G, N)."""
-    metric = unit_rows(exact(keys)).unflatten(1, (groups, -1))
-    return metric, semantic_importance(tokens.unflatten(1, (groups, -1)))
+    metric = unit_rows(for_products(keys)).unflatten(1, (groups, -1))
+    importance = semantic_importance(tokens.unflatten(1, (groups, -1)))
+    return metric, importance.to(metric.dtype)
 
 
 def _first(kept: int) -> Stays:

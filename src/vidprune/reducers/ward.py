@@ -16,7 +16,7 @@ from vidprune.reducers.backend import BACKENDS, Backend, takes_triton
 from vidprune.reducers.base import Need, Reduction, Signals, dropped
 from vidprune.reducers.draws import draw
 from vidprune.reducers.dropping import check_switches
-from vidprune.reducers.exact import exact, full_precision, rising
+from vidprune.reducers.exact import for_products, full_precision, rising
 from vidprune.reducers.schedule import Place, Stage, whole_numbers
 from vidprune.reducers.ward_backend import select_by_triton
 
@@ -103,7 +103,7 @@ def sketch(tokens: Tensor) -> Tensor:
     quarter of themselves (a standard deviation of the square root of 2 / 32), whatever C; and so
     much of the arithmetic is saved.
     """
-    values = exact(tokens)
+    values = for_products(tokens)
     values = values - values.mean(1, keepdim=True)
     width = values.shape[-1]
     if width <= CHANNELS:
