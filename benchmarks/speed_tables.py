@@ -169,9 +169,8 @@ def gap() -> str:
             bound = sum(least.values())
             beyond = {kind: 100 * (pruned[kind] - least[kind]) / bound for kind in pruned}
             cells = [f"{beyond[kind]:+.1f}" for kind in kinds]
-            lines.append(
-                f"| {title} | {r} | {bound:.0f} | {' | '.join(cells)} | {sum(beyond.values()):+.1f} |"
-            )
+            cells.append(f"{sum(beyond.values()):+.1f}")
+            lines.append(f"| {title} | {r} | {bound:.0f} | {' | '.join(cells)} |")
             title = ""
     return "\n".join([*lines, "", of_one_machine(records), ""])
 

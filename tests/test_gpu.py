@@ -236,6 +236,47 @@ def test_a_replayed_forward_says_what_an_eager_one_says(mode, reducer):
             torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
+@on_cuda
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("reducer", ["none", "sta:r=3", "random:r=3", "tome:r=3", "ward:r=6"])
+def test_a_classifier_that_replays_answers_as_one_that_does_not(reducer, dtype, compiled):
+    """Other clips, and other draws, than those of the recording; and no answer is overwritten."""
+    torch._dynamo.reset()
+    protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
+    pruned = vidprune.prune(tiny_videomae().to(DEVICE, dtype), reducer)
+    as_it_stands, replaying = (
+        Classifier(
+            pruned,
+            protocol,
+            batch_size=2,
+            device=torch.device(DEVICE),
+            compiled=compiled,
+            replayed=replayed,
+        )
+        for replayed in (False, True)
+    )
+    batches = [
+        (list((clips(2, seed=seed) * 40 + 128).clamp(0, 255).to(torch.uint8)), [seed, 7 + seed])
+        for seed in range(4)
+    ]
+    wanted = [as_it_stands.start(*batch).cpu() for batch in batches]
+    found = [replaying.start(*batch) for batch in batches]
+    assert all(torch.equal(each.cpu(), answer) for each, answer in zip(found, wanted, strict=True))
+
+
+@on_cuda
+def test_what_waits_for_the_gpu_is_not_replayed():
+    protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
+    pruned = vidprune.prune(tiny_videomae(), "run-length:threshold=1.0")
+    replaying = Classifier(
+        pruned, protocol, batch_size=2, device=torch.device(DEVICE), replayed=True
+    )
+    pixels = (clips(2) * 40 + 128).clamp(0, 255).to(torch.uint8)
+    with pytest.raises(RuntimeError, match="cannot be recorded where something waits"):
+        replaying.start(list(pixels), [0, 1])
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_batches_that_overlap_say_what_each_says_alone(dtype, tmp_path):
     """Copied from pinned memory, and begun before the last is waited for."""

@@ -44,6 +44,7 @@ class Assembly:
     head: bool | None = None
     batch_size: int = _USUAL_BATCH
     compiled: bool = False
+    replayed: bool = False
 
     def models(
         self, reducers: Sequence[str | None], device: torch.device | None = None
@@ -92,7 +93,14 @@ class Assembly:
         batch = self.batch_size
         if isinstance(model, Exported):
             device, batch = model.device, model.record.batch or batch
-        return kind(model, protocol, batch_size=batch, device=device, compiled=self.compiled)
+        return kind(
+            model,
+            protocol,
+            batch_size=batch,
+            device=device,
+            compiled=self.compiled,
+            replayed=self.replayed,
+        )
 
     @property
     def by_content(self) -> bool:
@@ -119,6 +127,7 @@ class Assembly:
             "onednn": (self.onednn, False),
             "quantize": (self.quantize, None),
             "compile": (self.compiled, False),
+            "replay": (self.replayed, False),
             "frames": (self.options.frames, None),
             "size": (self.options.size, None),
         }

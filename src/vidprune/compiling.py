@@ -1,6 +1,6 @@
 """One graph for a whole forward, launches recorded, and whether a graph leaves this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -23,13 +23,13 @@ def as_one_graph(forward: Callable[..., Any], *, replayed: bool = False) -> Call
     return torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
 
 
-def recorded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def recorded(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A function of tensors on CUDA whose launches are recorded once for each shape and replayed,
     so that the host has one thing to do; what it gives is overwritten by the next call."""
-    recordings: dict[tuple[torch.Size, torch.dtype], _Recording] = {}
+    recordings: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording] = {}
 
-    def replay(given: Tensor) -> Tensor:
-        kind = given.shape, given.dtype
+    def replay(*given: Tensor) -> Tensor:
+        kind = tuple((each.shape, each.dtype) for each in given)
         if kind not in recordings:
             recordings[kind] = _Recording(forward, given)
         return recordings[kind](given)
@@ -40,21 +40,31 @@ def recorded(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 class _Recording:
     """The launches of one call, and where they read and write."""
 
-    def __init__(self, forward: Callable[[Tensor], Tensor], given: Tensor) -> None:
-        self.given = given.clone()
+    def __init__(self, forward: Callable[..., Tensor], given: Sequence[Tensor]) -> None:
+        self.given = [each.clone() for each in given]
+        device = given[0].device
         # What is compiled, allocated or worked out at first is not to be part of the record.
-        beside = torch.cuda.Stream(given.device)
-        beside.wait_stream(torch.cuda.current_stream(given.device))
+        beside = torch.cuda.Stream(device)
+        beside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(beside):
             for _ in range(_CALLS_BEFORE_RECORDING):
-                forward(self.given)
-        torch.cuda.current_stream(given.device).wait_stream(beside)
+                forward(*self.given)
+        torch.cuda.current_stream(device).wait_stream(beside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.found = forward(self.given)
+        try:
+            with torch.cuda.graph(self.graph):
+                self.found = forward(*self.given)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RuntimeError(
+                "launches cannot be recorded where something waits for the GPU, as methods do that "
+                f"leave every clip another number of tokens; do not replay them ({error})"
+            ) from error
 
-    def __call__(self, given: Tensor) -> Tensor:
-        self.given.copy_(given)
+    def __call__(self, given: Sequence[Tensor]) -> Tensor:
+        for held, each in zip(self.given, given, strict=True):
+            held.copy_(each)
         self.graph.replay()
         return self.found
 

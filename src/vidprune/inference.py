@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.quantized import check_device
 from vidprune.backbones.registry import has_head, known_class
 from vidprune.batching import Queue, View
-from vidprune.compiling import as_one_graph
+from vidprune.compiling import as_one_graph, recorded
 from vidprune.environment import usable_cores
 from vidprune.model import per_clip
 from vidprune.shortage import batch_in_memory
@@ -66,7 +66,9 @@ class ViewModel:
 
     Every batch has the same shape: a short one is filled up with copies of its last clip, so that
     a clip's logits do not depend on how a job was cut into batches. With `compiled` the model is
-    compiled as one graph when it meets its first batch, which also is the shape of all others.
+    compiled as one graph when it meets its first batch, which also is the shape of all others; with
+    `replayed` (on CUDA) the launches of its first forward are recorded, and every other one replays
+    them, which gains where batches are small and the host would keep the GPU waiting.
     Of a model with a budget by content `settings` are the models that it chooses among, each with
     batches of its own; else there are none.
     """
@@ -79,10 +81,13 @@ class ViewModel:
         batch_size: int = 8,
         device: torch.device | None = None,
         compiled: bool = False,
+        replayed: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.device = device or best_device()
+        if replayed:
+            check_replay(self.device)
         if isinstance(model, PreTrainedModel):
             # What else stands in for one is on its device already.
             check_device(model, self.device)
@@ -92,9 +97,17 @@ class ViewModel:
         self.normalisation = normalisation_of(model)
         self.compiled = compiled
         forward = _answer_by(self.model)
-        self._forward = as_one_graph(forward) if compiled else forward
+        forward = as_one_graph(forward) if compiled else forward
+        self._forward = recorded(forward) if replayed else forward
         self.settings = tuple(
-            ViewModel(each, protocol, batch_size=batch_size, device=self.device, compiled=compiled)
+            ViewModel(
+                each,
+                protocol,
+                batch_size=batch_size,
+                device=self.device,
+                compiled=compiled,
+                replayed=replayed,
+            )
             for each in getattr(model, "settings", ())
         )
 
@@ -156,6 +169,15 @@ class Classifier(ViewModel):
         """
         for (outcome,) in classify_with_each([self], requests, workers=workers):
             yield outcome
+
+
+def check_replay(device: torch.device) -> None:
+    """Raise ValueError for a device that has no launches to record."""
+    if device.type != "cuda":
+        raise ValueError(
+            f"launches are recorded and replayed on CUDA, and the model is on {device}; leave out "
+            "replay"
+        )
 
 
 def answer_of(model: PreTrainedModel) -> str:

@@ -289,6 +289,22 @@ def test_compiled_code_is_warmed_up_and_not_looked_into(
     assert (found.peak_memory_mib, found.account_ms, found.selection_share) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("mode", "seen"),
+    [("eager", 3), ("blocks", 3), ("graph", 3), ("blocks-replayed", None), ("cuda-graph", None)],
+)
+def test_what_a_recording_holds_on_to_is_not_taken_for_nothing(
+    monkeypatch: Any, model: Any, mode: str, seen: int | None
+) -> None:
+    """Its memory was reserved when it was recorded, and a replay reserves none."""
+    runs = [candidate(model, mode=mode)]
+    monkeypatch.setattr(module, "random_input", lambda *_: torch.zeros(1))
+    monkeypatch.setattr(module, "generator_for", lambda *_: None)
+    monkeypatch.setattr(runs[0], "device", torch.device("cuda"))
+    runs[0].warm_up()
+    assert runs[0].peak_memory_bytes == (seen and seen * 2**20)
+
+
 @pytest.mark.parametrize(("repeats", "accounts"), [(2, 3), (3, 3), (8, 4), (25, 5)])
 def test_accounts_are_several_and_more_in_long_contests(
     monkeypatch: Any, model: Any, looks: list[str], repeats: int, accounts: int

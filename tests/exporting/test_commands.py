@@ -77,6 +77,7 @@ def test_predict_and_evaluate_take_it(
         (["--dtype", "bf16"], "is exported, which settles dtype"),
         (["--size", "96"], "is exported, which settles size"),
         (["--compile"], "is exported, which settles compile"),
+        (["--replay"], "is exported, which settles replay"),
     ],
 )
 def test_what_was_settled_is_not_asked_for_again(

@@ -10,7 +10,7 @@ from vidprune.model import run
 from vidprune.pruned import Pruned
 
 MODES = ("eager", "blocks", "graph", "blocks-replayed", "cuda-graph")
-_REPLAYED = ("blocks-replayed", "cuda-graph")
+REPLAYED = ("blocks-replayed", "cuda-graph")
 
 
 def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:
@@ -27,7 +27,7 @@ def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor]
     """
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is not known; choose one of {', '.join(MODES)}")
-    if mode in _REPLAYED and model.device.type != "cuda":
+    if mode in REPLAYED and model.device.type != "cuda":
         raise ValueError(
             f"mode={mode!r} is for CUDA, and the model is on {model.device}; choose another"
         )

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from vidprune.backbones.base import HEAD
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.account import account
-from vidprune.benchmarking.compiled import forward_in
+from vidprune.benchmarking.compiled import REPLAYED, forward_in
 from vidprune.benchmarking.measure import (
     Run,
     generator_for,
@@ -56,8 +56,10 @@ class Candidate:
         with self.refusing():
             for _ in range(_WARM_UPS if self._needs_runs else 0):
                 self.run.forward(pixels)
-            # What compiled code does on a CPU cannot be seen from outside.
-            if self.mode == "eager" or self.device.type == "cuda":
+            # What compiled code does on a CPU cannot be seen from outside, nor what a recording
+            # holds on to.
+            seen = self.device.type == "cuda" and self.mode not in REPLAYED
+            if self.mode == "eager" or seen:
                 self.peak_memory_bytes = peak_memory_bytes(self.run.forward, pixels)
 
     def look_inside(self, seed: int) -> None:

@@ -76,6 +76,7 @@ def assembly_of(arguments: argparse.Namespace, *, head: bool | None = None) -> "
         options=ViewOptions(**{name: getattr(arguments, name) for name in _VIEWS}),
         head=head,
         compiled=getattr(arguments, "compile", False),
+        replayed=getattr(arguments, "replay", False),
         **{name: getattr(arguments, name) for name in _NAMED_ALIKE if hasattr(arguments, name)},
     )
 

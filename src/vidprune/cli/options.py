@@ -105,6 +105,11 @@ def add_model(
             action="store_true",
             help="compile the model as one graph: minutes at first, then faster, on GPUs above all",
         )
+        group.add_argument(
+            "--replay",
+            action="store_true",
+            help="record what is launched on CUDA once and replay it: faster for few views at once",
+        )
     add_machine(group, batches=batches)
 
 

@@ -19,10 +19,10 @@ def exact(values: Tensor) -> Tensor:
 
 
 # Note [products of float32]
-# `torch.set_float32_matmul_precision("high")`, which many programs begin with, and the switches under
-# it let products of float32 be taken in TF32 or bfloat16, in all of the process: tokens would be kept
-# by the switch. It cannot be set for one product alone, since other threads have the same one. Float64
-# is beyond its reach.
+# `torch.set_float32_matmul_precision("high")`, which many programs begin with, and the switches
+# under it let products of float32 be taken in TF32 or bfloat16, in all of the process: which tokens
+# stay would depend on it. It cannot be turned for one product alone, since other threads have the
+# same one. Float64 is beyond its reach.
 
 
 def for_products(values: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def for_products(values: Tensor) -> Tensor:
     return exact(values) if _float32_is_exact(values.device.type) else values.double()
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _float32_is_exact(device_type: str) -> bool:
     """Whether products of float32 are ones here. (Where a device has no setting of its own, torch
     answers with that of all.)"""
