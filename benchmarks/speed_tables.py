@@ -1,4 +1,4 @@
-"""Tables of what forwards cost and how long they take."""
+"""Tables of what forwards cost and how long they take; see `account_tables` for where it goes."""
 
 import re
 from itertools import product
@@ -7,8 +7,6 @@ from typing import Any
 from records import benchmark_record
 
 from vidprune.backbones.architectures import architecture
-from vidprune.benchmarking.account import KINDS
-from vidprune.benchmarking.contest import shrunk
 from vidprune.benchmarking.report import Benchmark
 from vidprune.benchmarking.table import speed_table, taken_on
 from vidprune.macs import costs
@@ -74,114 +72,10 @@ def _machine(record: Benchmark) -> dict[str, Any]:
     return {name: value for name, value in record.environment.items() if name != "commit"}
 
 
-def account() -> str:
-    """Where a forward's time goes, dense and with STA at r = 64, what the bound leaves, and what
-    its products alone would take at the machine's rate."""
-    # Of these models the head takes no time that shows; older records book it as embedding.
-    kinds = [kind for kind in KINDS if kind != "head"]
-    lines = [
-        f"| model, dtype, batch | ms | {' | '.join(kinds)} | all | products at best | ratio |",
-        "|---|---|" + "--:|" * (len(kinds) + 3),
-    ]
-    records = []
-    for size, dtype, batch in SETTINGS:
-        found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r64")
-        records.append(found)
-        dense, pruned = (row.speed.account_ms for row in found.rows[:2])
-        title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
-        config = architecture(found.rows[0].setting.checkpoint)
-        whole, left = costs(config), costs(config, found.rows[1].setting.reducer)
-        best = 1e3 * batch / found.rates[dtype].matmul_gmacs_per_second
-        named = {
-            "`none`": (dense, best * whole.gmacs_per_view),
-            "bound": (shrunk(dense, whole, left), best * left.gmacs_per_view),
-            "`sta:r=64`": (pruned, best * left.gmacs_per_view),
-        }
-        for name, (spent, products) in named.items():
-            total = sum(spent.values())
-            cells = [f"{spent[kind]:.0f}" for kind in kinds]
-            cells += [f"{total:.0f}", f"{products:.0f}", f"{total / products:.2f}"]
-            lines.append(f"| {title} | {name} | {' | '.join(cells)} |")
-            title = ""
-    return "\n".join([*lines, "", _rates(records), of_one_machine(records), ""])
-
-
-def _rates(records: list[Benchmark]) -> str:
-    """What the machine did at best, over all these records."""
-    said = []
-    for dtype in ("fp32", "bf16"):
-        found = [record.rates[dtype] for record in records if dtype in record.rates]
-        products = [
-            f"{pick(each.matmul_gmacs_per_second for each in found):.0f}" for pick in (min, max)
-        ]
-        copies = [f"{pick(each.copy_gib_per_second for each in found):.1f}" for pick in (min, max)]
-        said.append(
-            f"{dtype}: {' to '.join(products)} GMACs/s in one large product, "
-            f"{' to '.join(copies)} GiB/s read and written by a copy"
-        )
-    return f"At best the machine did, before each run, in {'; in '.join(said)}.\n"
-
-
 def matched(size: str, dtype: str, batch: int) -> str:
     """Every reducer, and cheaper dense models, at the arithmetic of STA with r = 64."""
     found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r64")
     return f"{speed_table(found.rows).markdown()}\n{spoken(found)}\n"
-
-
-def over_bound() -> str:
-    """STA's time over what the arithmetic leaves of the dense time, and the share of selection."""
-    lines = [
-        f"| model, dtype, batch | {' | '.join(f'r = {r}' for r in DROPS)} | dense over products |",
-        "|---|" + "--:|" * (len(DROPS) + 1),
-    ]
-    records = []
-    for size, dtype, batch in SETTINGS:
-        found = [benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r{r}") for r in DROPS]
-        records += found
-        cells = []
-        for record in found:
-            speed = record.rows[1].speed
-            assert speed is not None, "it was timed"
-            cells.append(f"{speed.over_bound:.2f} ({100 * speed.selection_share:.1f} %)")
-        dense = [_over_products(record) for record in found]
-        title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
-        lines.append(f"| {title} | {' | '.join(cells)} | {min(dense):.2f} to {max(dense):.2f} |")
-    return "\n".join([*lines, "", of_one_machine(records), ""])
-
-
-def gap() -> str:
-    """What STA takes beyond its bound, by kind of operation, in hundredths of the bound."""
-    kinds = ("embedding", "linear", "attention", "selection", "gathers", "rest")
-    lines = [
-        f"| model, dtype, batch | r | bound, ms | {' | '.join(kinds)} | all |",
-        "|---|--:|--:|" + "--:|" * (len(kinds) + 1),
-    ]
-    records = []
-    for size, dtype, batch in SETTINGS:
-        title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
-        for r in DROPS:
-            found = benchmark_record(f"cpu/{size}-{dtype}-batch-{batch}-r{r}")
-            records.append(found)
-            dense, pruned = (row.speed.account_ms for row in found.rows[:2])
-            whole, left = found.rows[0].setting, found.rows[1].setting
-            config = architecture(whole.checkpoint)
-            least = shrunk(dense, costs(config), costs(config, left.reducer))
-            bound = sum(least.values())
-            beyond = {kind: 100 * (pruned[kind] - least[kind]) / bound for kind in pruned}
-            cells = [f"{beyond[kind]:+.1f}" for kind in kinds]
-            cells.append(f"{sum(beyond.values()):+.1f}")
-            lines.append(f"| {title} | {r} | {bound:.0f} | {' | '.join(cells)} |")
-            title = ""
-    return "\n".join([*lines, "", of_one_machine(records), ""])
-
-
-def _over_products(record: Benchmark) -> float:
-    """The dense time over that of its multiply-accumulates at the machine's rate."""
-    dense = record.rows[0]
-    assert dense.speed is not None, "it was timed"
-    gmacs = dense.setting.batch_size * dense.gmacs_per_view
-    rate = record.rates[dense.setting.dtype].matmul_gmacs_per_second
-    return dense.speed.latency_p50_ms / (1e3 * gmacs / rate)
 
 
 INPUTS = (("bf16", 0), ("bf16", 2))
@@ -213,78 +107,6 @@ def from_files() -> str:
     videos, views = records[0].videos, records[0].rows[0].end_to_end.views_per_video
     said = f"ViT-S, {videos} videos of ten seconds, {views} views of each.\n"
     return "\n".join([*lines, "", said, of_one_machine(records), ""])
-
-
-LEVERS = {
-    "fp32-torch": "float32, as torch runs it",
-    "fp32-kept": "and memory kept",
-    "fp32-onednn": "and products by oneDNN (`--onednn`)",
-    "bf16-torch": "bfloat16, as torch runs it",
-    "bf16-kept": "and memory kept",
-    "bf16-parts": "and attention in parts",
-}
-
-
-def levers() -> str:
-    """What makes a forward faster on a CPU, one thing after the other."""
-    lines = [
-        "| ViT-S, batch 8 | dense, ms | of the first | `sta:r=64`, ms | of the first | speed-up |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    records = []
-    for name, title in LEVERS.items():
-        found = benchmark_record(f"cpu/levers-{name}")
-        records.append(found)
-        dense, pruned = (row.speed.latency_p50_ms for row in found.rows[:2])
-        if name.endswith("torch"):
-            first = dense, pruned
-        shares = [f"{now / then:.2f}" for now, then in zip((dense, pruned), first, strict=True)]
-        cells = f"{dense:.0f} | {shares[0]} | {pruned:.0f} | {shares[1]} | {dense / pruned:.2f}"
-        lines.append(f"| {title} | {cells} |")
-    return "\n".join([*lines, "", of_one_machine(records), ""])
-
-
-COMPILED = (("small", "bf16"), ("base", "bf16"), ("small", "fp32"), ("base", "fp32"))
-
-
-def compiled() -> str:
-    """What torch's compiler makes of a forward on a CPU: blocks, one graph, frozen weights."""
-    lines = [
-        "| model, dtype | run | dense, ms | of eager | `sta:r=64`, ms | of eager | over the bound "
-        "| `random:r=64`, of eager |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    records = []
-    for size, dtype in COMPILED:
-        title = f"ViT-{size[0].upper()}, {dtype}"
-        for name, runs in (
-            ("compiled", {"eager": "eager", "blocks": "blocks compiled", "graph": "one graph"}),
-            ("frozen", {"graph": "one graph, frozen"}),
-        ):
-            found = benchmark_record(f"cpu/{name}-{size}-{dtype}")
-            records.append(found)
-            for mode, run in runs.items():
-                lines.append(f"| {title} | {run} | {' | '.join(_compiled_cells(found, mode))} |")
-                title = ""
-    return "\n".join([*lines, "", of_one_machine(records), ""])
-
-
-def _compiled_cells(found: Benchmark, mode: str) -> list[str]:
-    """Of one way to run: dense and STA in ms, each over its own eager run of the same record, STA
-    over the bound of the eager dense one, and random pruning over its eager run."""
-    speed = {(row.setting.reducer, row.setting.mode): row.speed for row in found.rows}
-    dense, pruned, drawn = (
-        (speed[reducer, mode].latency_p50_ms, speed[reducer, "eager"].latency_p50_ms)
-        for reducer in ("none", "sta:r=64", "random:r=64")
-    )
-    return [
-        f"{dense[0]:.0f}",
-        f"{dense[0] / dense[1]:.2f}",
-        f"{pruned[0]:.0f}",
-        f"{pruned[0] / pruned[1]:.2f}",
-        f"{pruned[0] / speed['sta:r=64', 'eager'].bound_ms:.2f}",
-        f"{drawn[0] / drawn[1]:.2f}",
-    ]
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.

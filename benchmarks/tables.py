@@ -22,6 +22,7 @@ import curve_tables
 import deployment_tables
 import quantized_tables
 import training_tables
+from account_tables import account, attention, compiled, gap, levers, over_bound
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions, reproduced
 from gpu_tables import (
     gpu_account,
@@ -35,15 +36,10 @@ from records import RESULTS, ROOT, benchmark_record
 from speed_tables import (
     FAMILIES,
     SETTINGS,
-    account,
-    compiled,
     costs_table,
     families,
     from_files,
-    gap,
-    levers,
     matched,
-    over_bound,
     sweep,
     videoswin_costs,
     videoswin_speed,
@@ -82,6 +78,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "account": account,
     "over-bound": over_bound,
     "gap": gap,
+    "attention": attention,
     "fuzz": corpus_tables.fuzz,
     "kills": corpus_tables.kills,
     "corpus-rates": corpus_tables.rates,

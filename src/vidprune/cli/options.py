@@ -113,15 +113,15 @@ def add_model(
     add_machine(group, batches=batches)
 
 
-def add_machine(group: Any, *, batches: bool = True) -> None:
-    """What a model runs on, and in which precision."""
+def add_machine(group: Any, *, batches: bool = True, decodes_beside: bool = True) -> None:
+    """What a model runs on, and in which precision; `decodes_beside`: while videos are decoded."""
     group.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32", help="(fp32)")
     group.add_argument("--device", help="cuda, cuda:1, mps or cpu (the best there is)")
     if batches:
         group.add_argument(
             "--batch-size", type=int, default=8, metavar="N", help="views at once (8)"
         )
-    add_workers(group, beside_a_model=batches)
+    add_workers(group, beside_a_model=batches and decodes_beside)
 
 
 def add_workers(group: Any, *, beside_a_model: bool = True) -> None:

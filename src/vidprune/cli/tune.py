@@ -73,7 +73,7 @@ def add(verbs: Any) -> argparse.ArgumentParser:
         "--labels", metavar="SET", help="kinetics400, something_something_v2, or a file of names"
     )
     add_products(group)
-    add_machine(group)
+    add_machine(group, decodes_beside=False)
     group = verb.add_argument_group("search")
     group.add_argument(
         "--method",
