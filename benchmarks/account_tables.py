@@ -1,12 +1,14 @@
 """Tables of where a forward's time goes on a CPU, and what makes it shorter."""
 
+from statistics import quantiles
+
 from records import benchmark_record, report_record
 from speed_tables import DROPS, SETTINGS, of_one_machine
 
 from vidprune.backbones.architectures import architecture
 from vidprune.benchmarking.account import KINDS
 from vidprune.benchmarking.contest import shrunk
-from vidprune.benchmarking.report import Benchmark
+from vidprune.benchmarking.report import Benchmark, Speed
 from vidprune.macs import costs
 
 
@@ -164,51 +166,40 @@ def levers() -> str:
     return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
-# How each record runs, by the name of its set.
-_RUNS = {
-    "compiled": {"eager": "eager", "blocks": "blocks compiled", "graph": "one graph"},
-    "frozen": {"graph": "one graph, weights frozen"},
-}
-COMPILED = {
-    "small-bf16": ("ViT-S, bf16", ("compiled", "frozen")),
-    "base-bf16": ("ViT-B, bf16", ("compiled", "frozen")),
-    "small-fp32": ("ViT-S, fp32, oneDNN", ("compiled",)),
-    "base-fp32": ("ViT-B, fp32, oneDNN", ("compiled",)),
-    "small-mkl": ("ViT-S, fp32, MKL", ("compiled", "frozen")),
+COMPILED = {"small-bf16": "ViT-S, bf16", "base-bf16": "ViT-B, bf16", "small-fp32": "ViT-S, fp32"}
+_MODES = {
+    "eager": "as it stands",
+    "graph": "one graph",
+    "graph-frozen": "one graph, weights frozen",
 }
 
 
 def compiled() -> str:
-    """What torch's compiler makes of a forward on a CPU: blocks, one graph, frozen weights."""
+    """What torch's compiler makes of a forward on a CPU."""
+    reducers = {"none": "dense", "sta:r=64": "`sta:r=64`", "random:r=64": "`random:r=64`"}
     lines = [
-        "| model, dtype | run | dense, ms | of eager | `sta:r=64`, ms | of eager | over the bound "
-        "| `random:r=64`, of eager |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        f"| model, dtype | run | {' | '.join(f'{name}, of eager' for name in reducers.values())} "
+        "| speed-up of STA | over the bound |",
+        "|---|---|" + "--:|" * (len(reducers) + 2),
     ]
     records = []
-    for setting, (title, names) in COMPILED.items():
-        for name in names:
-            found = benchmark_record(f"cpu/{name}-{setting}")
-            records.append(found)
-            for mode, run in _RUNS[name].items():
-                lines.append(f"| {title} | {run} | {' | '.join(_compiled_cells(found, mode))} |")
-                title = ""
+    for setting, title in COMPILED.items():
+        found = benchmark_record(f"cpu/compiled-{setting}")
+        records.append(found)
+        speeds = {(row.setting.reducer, row.setting.mode): row.speed for row in found.rows}
+        for mode, said in _MODES.items():
+            cells = [_over(speeds[reducer, mode], speeds[reducer, "eager"]) for reducer in reducers]
+            pruned, dense = (speeds[reducer, mode] for reducer in ("sta:r=64", "none"))
+            cells.append(_over(dense, pruned))
+            bound = speeds["sta:r=64", "eager"].bound_ms
+            cells.append(f"{pruned.latency_p50_ms / bound:.2f}")
+            lines.append(f"| {title} | {said} | {' | '.join(cells)} |")
+            title = ""
     return "\n".join([*lines, "", of_one_machine(records), ""])
 
 
-def _compiled_cells(found: Benchmark, mode: str) -> list[str]:
-    """Of one way to run: dense and STA in ms, each over its own eager run of the same record, STA
-    over the bound of the eager dense one, and random pruning over its eager run."""
-    speed = {(row.setting.reducer, row.setting.mode): row.speed for row in found.rows}
-    dense, pruned, drawn = (
-        (speed[reducer, mode].latency_p50_ms, speed[reducer, "eager"].latency_p50_ms)
-        for reducer in ("none", "sta:r=64", "random:r=64")
-    )
-    return [
-        f"{dense[0]:.0f}",
-        f"{dense[0] / dense[1]:.2f}",
-        f"{pruned[0]:.0f}",
-        f"{pruned[0] / pruned[1]:.2f}",
-        f"{pruned[0] / speed['sta:r=64', 'eager'].bound_ms:.2f}",
-        f"{drawn[0] / drawn[1]:.2f}",
-    ]
+def _over(one: Speed, other: Speed) -> str:
+    """The time of the one over the other's, turn by turn: the median and, in brackets, quartiles."""
+    ratios = sorted(a / b for a, b in zip(one.latencies_ms, other.latencies_ms, strict=True))
+    low, middle, high = quantiles(ratios, n=4, method="inclusive")
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"

@@ -6,7 +6,7 @@
 # Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a
 # real clip to its logits; CLIP names another); input (from four files to logits, by how many processes
 # decode; CLIPS names others); levers (ViT-S as torch runs it, and with each thing that makes it faster);
-# compiled (ViT-S and B compiled by blocks and as one graph, and as one graph with frozen weights);
+# compiled (ViT-S and B as one graph, and with frozen weights);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
 # its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; beyond (Ward's merging at three costs, and STA, random and ToMe at them); all.
@@ -76,18 +76,12 @@ levers)
             --against random random:fold=true --no-alternatives --batch-size 8 "${options[@]}" "${@:2}"
     done ;;
 compiled)
-    for setting in small-bf16 base-bf16 small-fp32 base-fp32 small-mkl; do
+    # In float32 without --onednn: those products are closed to the compiler.
+    for setting in small-bf16 base-bf16 small-fp32; do
         IFS=- read -r size dtype <<<"$setting"
-        options=(--model "vit_${size}_patch16_224" --dtype "${dtype/mkl/fp32}" --reducer sta:r=64
-            --against random random:fold=true --no-alternatives --batch-size 1 --threads 2 --repeats 7)
-        # To the compiler our products by oneDNN are closed, and their weights nobody's to lay out.
-        if [[ "$dtype" == fp32 ]]; then options+=(--onednn); fi
-        run "compiled-$setting" "${options[@]}" --mode eager blocks graph "${@:2}"
-        if [[ "$dtype" == fp32 ]]; then continue; fi
-        # Torch's own switch of its compiler, which lays weights out for its products beforehand.
-        under=(env TORCHINDUCTOR_FREEZING=1)
-        run "frozen-$setting" "${options[@]}" --mode eager graph "${@:2}"
-        under=()
+        run "compiled-$setting" --model "vit_${size}_patch16_224" --dtype "$dtype" --reducer sta:r=64 \
+            --against random random:fold=true --no-alternatives --batch-size 1 --threads 2 \
+            --mode eager graph graph-frozen --repeats 21 "${@:2}"
     done ;;
 r32 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \

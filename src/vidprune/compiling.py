@@ -11,16 +11,34 @@ _CALLS_BEFORE_RECORDING = 3
 _COMPILERS_ARE_TOLD_APART = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 
 
-def as_one_graph(forward: Callable[..., Any], *, replayed: bool = False) -> Callable[..., Any]:
+def as_one_graph(
+    forward: Callable[..., Any], *, replayed: bool = False, frozen: bool = False
+) -> Callable[..., Any]:
     """A function compiled without breaks, once for each shape that it is given; with `replayed` on
-    CUDA its launches are recorded once, and what it gives is overwritten by the next call.
+    CUDA its launches are recorded once, and what it gives is overwritten by the next call. With
+    `frozen` weights are constants, which a CPU's compiler lays out for its products beforehand: a
+    second copy, which does not see what becomes of the weights.
 
     Compiled code is kept, counted and looked up by code object: a model of its own wants its own.
     """
     assert isinstance(forward, FunctionType), "as all that are defined"
     forward.__code__ = forward.__code__.replace()
     how = "reduce-overhead" if replayed else None
-    return torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
+    compiled = torch.compile(forward, fullgraph=True, dynamic=False, mode=how)
+    return _frozen(compiled) if frozen else compiled
+
+
+def _frozen(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with the compiler's switch on whenever it may be compiled. (As one of `options` it
+    comes too late: by then weights have become inputs.)"""
+
+    import torch._inductor.config as inductor
+
+    def forward(*given: Tensor) -> Any:
+        with inductor.patch(freezing=True):
+            return compiled(*given)
+
+    return forward
 
 
 def recorded(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -1,9 +1,11 @@
 """The ways to run a model all say the same."""
 
+import copy
 from collections.abc import Iterator
 
 import pytest
 import torch
+from torch._inductor.utils import run_and_get_code
 from transformers import PreTrainedModel
 
 import tiny_job
@@ -95,7 +97,7 @@ def test_each_graph_has_code_of_its_own(model: PreTrainedModel) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["blocks", "graph"])
+@pytest.mark.parametrize("mode", ["blocks", "graph", "graph-frozen"])
 @pytest.mark.parametrize("reducer", [None, "sta:r=1", "random:r=1"])
 def test_compiled_modes_say_the_same_and_read_the_keys(
     model: PreTrainedModel, mode: str, reducer: str | None
@@ -108,6 +110,18 @@ def test_compiled_modes_say_the_same_and_read_the_keys(
             with torch._dynamo.config.patch(error_on_recompile=again):
                 assert torch.allclose(forward(PIXELS), wanted, rtol=1e-4, atol=1e-5)
             keys += 1000
+
+
+@pytest.mark.slow
+def test_frozen_weights_are_laid_out_for_their_products(model: PreTrainedModel) -> None:
+    """And are copies: what becomes of the model's own is not seen any more."""
+    pruned = prune(copy.deepcopy(model).bfloat16(), "sta:r=1")
+    forward, pixels = forward_in(pruned, "graph-frozen", KEYS), PIXELS.bfloat16()
+    with torch.inference_mode():
+        wanted, code = run_and_get_code(forward, pixels)
+        assert sum(text.count("mkldnn._linear_pointwise") for text in code) >= 6 * 3
+        pruned.classifier.bias += 1
+        assert torch.equal(forward(pixels), wanted)
 
 
 @pytest.mark.slow

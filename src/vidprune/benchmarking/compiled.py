@@ -9,7 +9,7 @@ from vidprune.compiling import as_one_graph, recorded
 from vidprune.model import run
 from vidprune.pruned import Pruned
 
-MODES = ("eager", "blocks", "graph", "blocks-replayed", "cuda-graph")
+MODES = ("eager", "blocks", "graph", "graph-frozen", "blocks-replayed", "cuda-graph")
 REPLAYED = ("blocks-replayed", "cuda-graph")
 
 
@@ -18,7 +18,8 @@ def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor]
     of a model without a head, to one vector per clip.
 
     `eager`: as it stands. `blocks`: the blocks compiled, one graph for all of them and any
-    number of tokens, the selection eager. `graph`: compiled as one graph. `blocks-replayed` and
+    number of tokens, the selection eager. `graph`: compiled as one graph; `graph-frozen`: with its
+    weights as constants, of which a CPU's compiler makes a second copy. `blocks-replayed` and
     `cuda-graph`: the launches of the one and of the other recorded once and replayed, which takes
     the host out of small batches; what they give is overwritten by the next call. `clip_keys` (B,)
     are the clips' keys, which whoever reads videos has for nothing.
@@ -37,7 +38,8 @@ def forward_in(model: Pruned, mode: str, clip_keys: Tensor) -> Callable[[Tensor]
         return _with_blocks_compiled(model, clip_keys)
     if mode == "blocks-replayed":
         return recorded(_with_blocks_compiled(model, clip_keys))
-    return as_one_graph(_forward(model, clip_keys), replayed=mode == "cuda-graph")
+    replayed, frozen = mode == "cuda-graph", mode == "graph-frozen"
+    return as_one_graph(_forward(model, clip_keys), replayed=replayed, frozen=frozen)
 
 
 def _with_blocks_compiled(model: Pruned, clip_keys: Tensor) -> Callable[[Tensor], Tensor]:

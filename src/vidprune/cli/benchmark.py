@@ -89,10 +89,10 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         "--mode",
         dest="modes",
         nargs="+",
-        choices=("eager", "blocks", "graph", "blocks-replayed", "cuda-graph"),
+        choices=("eager", "blocks", "graph", "graph-frozen", "blocks-replayed", "cuda-graph"),
         default=["eager"],
-        help="as it stands, blocks compiled, compiled as one graph; on CUDA the launches of the one"
-        " or the other recorded and replayed (eager)",
+        help="as it stands, blocks compiled, compiled as one graph, the same with weights laid out for"
+        " a CPU; on CUDA the launches of compiled blocks or of the graph replayed (eager)",
     )
     group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")
