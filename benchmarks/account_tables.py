@@ -199,7 +199,7 @@ def compiled() -> str:
 
 
 def _over(one: Speed, other: Speed) -> str:
-    """The time of the one over the other's, turn by turn: the median and, in brackets, quartiles."""
+    """The time of the one over the other's, turn by turn: the median, and quartiles."""
     ratios = sorted(a / b for a, b in zip(one.latencies_ms, other.latencies_ms, strict=True))
     low, middle, high = quantiles(ratios, n=4, method="inclusive")
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"

@@ -31,7 +31,6 @@ def as_one_graph(
 def _frozen(compiled: Callable[..., Any]) -> Callable[..., Any]:
     """The same with the compiler's switch on whenever it may be compiled. (As one of `options` it
     comes too late: by then weights have become inputs.)"""
-
     import torch._inductor.config as inductor
 
     def forward(*given: Tensor) -> Any:

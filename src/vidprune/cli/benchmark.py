@@ -91,8 +91,8 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("eager", "blocks", "graph", "graph-frozen", "blocks-replayed", "cuda-graph"),
         default=["eager"],
-        help="as it stands, blocks compiled, compiled as one graph, the same with weights laid out for"
-        " a CPU; on CUDA the launches of compiled blocks or of the graph replayed (eager)",
+        help="as it stands, blocks compiled, compiled as one graph, the same with weights laid out"
+        " for a CPU; on CUDA the launches of compiled blocks or of the graph replayed (eager)",
     )
     group.add_argument("--repeats", type=int, default=10, metavar="N", help="(10)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of a forward")
