@@ -29,15 +29,36 @@ class Launches:
         torch.add(*self.read, out=self.sum)
 
 
+class Recording:
+    """As torch's: its end fails where what was recorded did, and leaves its stream to others."""
+
+    def __init__(self, stream: object) -> None:
+        assert stream == "beside", "on the stream that was made for the tensors' device"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind is not None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+class Stream(str):
+    __slots__ = ()
+
+    def wait_stream(self, other: object) -> None:
+        pass
+
+
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Launches:
     launches = Launches()
-    stream = SimpleNamespace(wait_stream=lambda other: None)
     cuda: dict[str, Any] = {
-        "Stream": lambda device: stream,
-        "current_stream": lambda device: stream,
+        "Stream": lambda device: Stream("beside"),
+        "current_stream": lambda device: Stream("usual"),
         "stream": lambda stream: nullcontext(),
-        "graph": lambda graph: nullcontext(),
+        "device": lambda device: nullcontext(),
+        "graph": lambda graph, stream: Recording(stream),
         "CUDAGraph": lambda: SimpleNamespace(replay=launches.replay),
     }
     for name, fake in cuda.items():
@@ -58,20 +79,37 @@ def test_a_recording_takes_every_tensor_anew_and_runs_the_host_no_more(device: L
     assert device.calls > calls, "another shape is another recording"
 
 
-def test_what_cannot_be_recorded_says_so(device: Launches) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            RuntimeError("operation not permitted when stream is capturing"),
+            RuntimeError,
+            r"something waits for the GPU.*\(operation not permitted",
+        ),
+        (torch.OutOfMemoryError("of 80 GiB"), torch.OutOfMemoryError, "of 80 GiB"),
+    ],
+)
+def test_what_cannot_be_recorded_says_why(
+    device: Launches, error: RuntimeError, kind: type[RuntimeError], says: str
+) -> None:
+    """And not what the recording's end says of it."""
+
     def waits(one: Tensor) -> Tensor:
         if device.calls == 3:
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise error
         device.calls += 1
         return one
 
-    with pytest.raises(RuntimeError, match=r"something waits for the GPU.*\(operation not permit"):
+    with pytest.raises(kind, match=says):
         compiling.recorded(waits)(torch.ones(1))
 
 
 def test_replaying_is_for_cuda() -> None:
     protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
-    with pytest.raises(ValueError, match="replayed on CUDA, and the model is on cpu; leave out"):
+    with pytest.raises(
+        ValueError, match="replayed on CUDA, and the model is on cpu; leave out --rep"
+    ):
         Classifier(
             prune(tiny_videomae(), None), protocol, device=torch.device("cpu"), replayed=True
         )

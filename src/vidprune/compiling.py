@@ -42,7 +42,8 @@ def _frozen(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
 def recorded(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A function of tensors on CUDA whose launches are recorded once for each shape and replayed,
-    so that the host has one thing to do; what it gives is overwritten by the next call."""
+    so that the host has one thing to do; what it gives is overwritten by the next call. Every
+    recording keeps the memory of a forward to itself."""
     recordings: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording] = {}
 
     def replay(*given: Tensor) -> Tensor:
@@ -59,25 +60,37 @@ class _Recording:
 
     def __init__(self, forward: Callable[..., Tensor], given: Sequence[Tensor]) -> None:
         self.given = [each.clone() for each in given]
+        self.graph = torch.cuda.CUDAGraph()
         device = given[0].device
-        # What is compiled, allocated or worked out at first is not to be part of the record.
         beside = torch.cuda.Stream(device)
         beside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(beside):
+        # On the tensors' own device, whichever is the current one: on another nothing is recorded,
+        # and nothing is said. A recording that fails leaves its stream to whoever entered it.
+        with torch.cuda.device(device), torch.cuda.stream(beside):
+            # What is compiled, allocated or worked out at first is not to be part of the record.
             for _ in range(_CALLS_BEFORE_RECORDING):
                 forward(*self.given)
+            self.found = self._record(forward, beside)
         torch.cuda.current_stream(device).wait_stream(beside)
-        self.graph = torch.cuda.CUDAGraph()
+
+    def _record(self, forward: Callable[..., Tensor], stream: torch.cuda.Stream) -> Tensor:
+        first: RuntimeError | None = None
         try:
-            with torch.cuda.graph(self.graph):
-                self.found = forward(*self.given)
-        except torch.OutOfMemoryError:
-            raise
+            with torch.cuda.graph(self.graph, stream=stream):
+                try:
+                    return forward(*self.given)
+                except RuntimeError as error:
+                    # The recording's end complains of it in words of its own.
+                    first = error
+                    raise
         except RuntimeError as error:
+            cause = first or error
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
             raise RuntimeError(
                 "launches cannot be recorded where something waits for the GPU, as methods do that "
-                f"leave every clip another number of tokens; do not replay them ({error})"
-            ) from error
+                f"leave every clip another number of tokens; do not replay them ({cause})"
+            ) from cause
 
     def __call__(self, given: Sequence[Tensor]) -> Tensor:
         for held, each in zip(self.given, given, strict=True):

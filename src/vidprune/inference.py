@@ -66,7 +66,8 @@ class ViewModel:
 
     Every batch has the same shape: a short one is filled up with copies of its last clip, so that
     a clip's logits do not depend on how a job was cut into batches. With `compiled` the model is
-    compiled as one graph when it meets its first batch, which also is the shape of all others; with
+    compiled as one graph when it meets its first batch, which also is the shape of all others (in
+    half precision on a CPU with a second copy of its weights, laid out for its products); with
     `replayed` (on CUDA) the launches of its first forward are recorded, and every other one replays
     them, which gains where batches are small and the host would keep the GPU waiting.
     Of a model with a budget by content `settings` are the models that it chooses among, each with
@@ -95,9 +96,12 @@ class ViewModel:
         self.protocol = protocol
         self.batch_size = batch_size
         self.normalisation = normalisation_of(model)
-        self.compiled = compiled
+        self.compiled, self.replayed = compiled, replayed
         forward = _answer_by(self.model)
-        forward = as_one_graph(forward) if compiled else forward
+        if compiled:
+            # In float32 a CPU's compiler lays nothing out that gains (docs/speed.md).
+            halves = self.device.type == "cpu" and self.model.dtype != torch.float32
+            forward = as_one_graph(forward, frozen=halves)
         self._forward = recorded(forward) if replayed else forward
         self.settings = tuple(
             ViewModel(
@@ -176,7 +180,7 @@ def check_replay(device: torch.device) -> None:
     if device.type != "cuda":
         raise ValueError(
             f"launches are recorded and replayed on CUDA, and the model is on {device}; leave out "
-            "replay"
+            "--replay (replayed)"
         )
 
 

@@ -32,7 +32,8 @@ class Report:
 
     `attention` is named where it is not what the model's family takes of itself; `onednn` says
     whether oneDNN took the products of linear layers, `compiled` whether the model was one graph,
-    `quantized` what the linear layers of blocks were in, if not in the dtype.
+    `replayed` whether its launches were recorded and replayed, `quantized` what the linear layers
+    of blocks were in, if not in the dtype.
     `gmacs_per_view` counts multiply-accumulates in 10^9, with a budget by content their mean, of
     which `settings` then say how it comes about. `videos_per_second` is over the videos
     that this run did itself, None where several reducers shared a pass. A run that finds all views
@@ -60,6 +61,7 @@ class Report:
     attention: str | None = None
     onednn: bool = False
     compiled: bool = False
+    replayed: bool = False
     quantized: str | None = None
     settings: tuple[SettingShare, ...] = ()
 

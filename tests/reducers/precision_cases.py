@@ -27,16 +27,17 @@ def reduction(spec: str, device: str) -> Reduction:
     tokens, keys = (
         torch.randn(2, _GRID.tokens, width, generator=generator).to(device) for width in (48, 32)
     )
-    attention = (keys @ keys.mT).softmax(-1)
+    attention = torch.rand(2, _GRID.tokens, _GRID.tokens, generator=generator).softmax(-1)
     layout = Layout(
         grid=_GRID,
         origin=torch.arange(_GRID.tokens, device=device).expand(2, -1),
         clip_keys=torch.arange(2, device=device),
     )
     reducer = parse(spec)
-    needed = {"keys": keys, "attention": attention}
+    needed = {"keys": keys, "attention": attention.to(device)}
     signals = Signals(**{name: value for name, value in needed.items() if name in reducer.needs})
     found = reducer(tokens, signals, layout, reducer.plan(4, _GRID)[0])
+    # What of a token joins its survivor, as one method says, is its own attention, and no product.
     owner = None if found.owner is None else found.owner.cpu()
     return Reduction(keep=found.keep.cpu(), owner=owner)
 
@@ -44,11 +45,12 @@ def reduction(spec: str, device: str) -> Reduction:
 @contextmanager
 def multiplying_in(precision: str) -> Iterator[None]:
     """Let the process multiply float32 by that setting of torch's."""
+    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision("highest")
+        torch.set_float32_matmul_precision(before)
 
 
 def is_same(one: Reduction, other: Reduction) -> bool:

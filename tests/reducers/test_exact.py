@@ -53,12 +53,37 @@ def test_torch_s_newer_switches_count_too(setting: str) -> None:
         products.fp32_precision = before
 
 
+def test_other_devices_have_no_such_switch_and_perhaps_no_float64() -> None:
+    with multiplying_in("high"):
+        assert for_products(torch.ones(2, device="meta")).dtype == torch.float32
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("spec", ["sta:r=3", "ward:r=2", "tome:r=5"])
-def test_one_graph_is_as_exact(spec: str) -> None:
-    model = prune(tiny_videomae(), spec)
-    pixels = clips(2)
-    wanted = model(pixels).logits
+def test_a_graph_multiplies_in_float64_and_what_is_exported_does_not(spec: str) -> None:
+    model, pixels = prune(tiny_videomae(), spec), clips(2)
+    widths: list[set[torch.dtype]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        widths.append(products_of(graph))
+        return graph
+
+    def forward(given: Tensor) -> Tensor:
+        return model(given).logits
+
     with multiplying_in("high"):
-        found = torch.compile(lambda given: model(given).logits, fullgraph=True)(pixels)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        torch._dynamo.reset()
+        torch.compile(forward, fullgraph=True, backend=backend)(pixels)
+        exported = torch.export.export(model, (pixels,))
+    assert torch.float64 in widths[0]
+    assert products_of(exported.graph_module) == {torch.float32}
+
+
+def products_of(graph: torch.fx.GraphModule) -> set[torch.dtype]:
+    """What the products of a graph are taken in."""
+    named = ("matmul", "bmm", "mm", "addmm", "linear")
+    return {
+        (node.meta["val"] if "val" in node.meta else node.meta["example_value"]).dtype
+        for node in graph.graph.nodes
+        if getattr(node.target, "__name__", "").split(".")[0] in named
+    }

@@ -108,7 +108,8 @@ def add_model(
         group.add_argument(
             "--replay",
             action="store_true",
-            help="record what is launched on CUDA once and replay it: faster for few views at once",
+            help="record what is launched on CUDA once and replay it: faster for few views at once,"
+            " for the memory of a forward that is kept",
         )
     add_machine(group, batches=batches)
 

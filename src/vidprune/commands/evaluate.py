@@ -250,6 +250,7 @@ class _Job:
             attention=attention_of(model),
             onednn=uses_onednn(model),
             compiled=self.classifier.compiled,
+            replayed=self.classifier.replayed,
             quantized=quantized_as(model),
             batch_size=self.classifier.batch_size,
             processes=len(shares),
@@ -270,6 +271,7 @@ class _Job:
             **({"attention": attention} if (attention := attention_of(model)) else {}),
             **({"onednn": True} if uses_onednn(model) else {}),
             **({"compiled": True} if self.classifier.compiled else {}),
+            **({"replayed": True} if self.classifier.replayed else {}),
             **({"quantized": kind} if (kind := quantized_as(model)) else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }

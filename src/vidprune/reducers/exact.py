@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from vidprune.compiling import is_exporting
+
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Autocast off, of which the meta device has none: half-precision products make scores tie."""
@@ -21,8 +23,9 @@ def exact(values: Tensor) -> Tensor:
 # Note [products of float32]
 # `torch.set_float32_matmul_precision("high")`, which many programs begin with, and the switches
 # under it let products of float32 be taken in TF32 or bfloat16, in all of the process: which tokens
-# stay would depend on it. It cannot be turned for one product alone, since other threads have the
-# same one. Float64 is beyond its reach.
+# stay would depend on it, beyond what it does to the model's own keys. It cannot be turned for one
+# product alone, since other threads have the same one. Float64 is beyond its reach. (A graph keeps
+# to what was set when it was compiled; what is exported keeps to float32.)
 
 
 def for_products(values: Tensor) -> Tensor:
@@ -32,10 +35,12 @@ def for_products(values: Tensor) -> Tensor:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _float32_is_exact(device_type: str) -> bool:
-    """Whether products of float32 are ones here. (Where a device has no setting of its own, torch
-    answers with that of all.)"""
-    own = torch.backends.cuda if device_type == "cuda" else torch.backends.mkldnn
-    return own.matmul.fp32_precision in ("ieee", "none")
+    """Whether products of float32 are ones on a kind of device. (Where it has no setting of its
+    own, torch answers with that of all; other kinds have none, and some of them no float64.)"""
+    devices = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}
+    if device_type not in devices or is_exporting():
+        return True
+    return devices[device_type].matmul.fp32_precision in ("ieee", "none")
 
 
 def rising(values: Tensor) -> Tensor:
