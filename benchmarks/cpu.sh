@@ -6,7 +6,8 @@
 # Parts: videoswin (T and B, gaps closed and filled); families (one published shape of each, from a
 # real clip to its logits; CLIP names another); input (from four files to logits, by how many processes
 # decode; CLIPS names others); levers (ViT-S as torch runs it, and with each thing that makes it faster);
-# compiled (ViT-S and B as one graph, and with frozen weights);
+# compiled (ViT-S and B as one graph, and with frozen weights); waiting (the same as they stand, by what
+# OpenMP's threads do between operations);
 # r32, r64, r96 (ViT-S and B, fp32 and bf16, batch 1 and 8: STA with that r and its main rivals at
 # its arithmetic, with r64 and batch 1 every reducer), or one of their records by its name, such as
 # small-bf16-batch-1-r64; beyond (Ward's merging at three costs, and STA, random and ToMe at them); all.
@@ -15,12 +16,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ "${1:-}" == all ]]; then
-    for part in videoswin families input levers compiled r64 r32 r96 beyond; do
+    for part in videoswin families input levers compiled waiting r64 r32 r96 beyond; do
         benchmarks/cpu.sh "$part" "${@:2}"
     done
     exit
 fi
-part="${1:?a part: videoswin, families, input, levers, compiled, r32, r64, r96, beyond, all}"
+part="${1:?a part: videoswin, families, input, levers, compiled, waiting, r32, r64, r96, beyond, all}"
 
 under=()
 # One record of runs that take turns; what is there already is not done again.
@@ -83,6 +84,20 @@ compiled)
             --against random random:fold=true --no-alternatives --batch-size 1 --threads 2 \
             --mode eager graph graph-frozen --repeats 21 "${@:2}"
     done ;;
+waiting)
+    # What OpenMP's threads do between operations: turn round, which is the usual, or sleep.
+    for policy in active passive; do
+        under=(env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT)
+        if [[ "$policy" == passive ]]; then under=(env OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0); fi
+        for setting in small-bf16 small-fp32 base-bf16 base-fp32; do
+            IFS=- read -r size dtype <<<"$setting"
+            others=()
+            if [[ "$dtype" == fp32 ]]; then others=(--onednn); fi
+            run "waiting-$policy-$setting" --model "vit_${size}_patch16_224" --dtype "$dtype" \
+                --reducer sta:r=32 sta:r=64 sta:r=96 --against random random:fold=true --no-alternatives \
+                "${others[@]}" --batch-size 1 --threads 2 --repeats 11 "${@:2}"
+        done
+    done ;;
 r32 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \
         small-bf16-batch-8 base-bf16-batch-8 small-fp32-batch-8 base-fp32-batch-8; do
@@ -112,6 +127,6 @@ beyond)
         --repeats "$((batch == 1 ? 7 : 3))" "${@:2}" ;;
 *)
     echo "cpu.sh: no part is called $part; choose videoswin, families, input, levers," \
-        "compiled, r32, r64, r96, one of their records, beyond or all" >&2
+        "compiled, waiting, r32, r64, r96, one of their records, beyond or all" >&2
     exit 2 ;;
 esac
