@@ -4,16 +4,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Processes that share the tests out, file by file, with a thread each for torch.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
 .PHONY: demo test test-slow test-gpu lint gallery clean
 
 demo: .venv/.installed
 	$(BIN)/vidprune demo --output demo-output
 
 test: .venv/.tested
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: .venv/.tested
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 test-gpu: .venv/.tested
 	$(BIN)/python -m pytest -m gpu

@@ -76,14 +76,39 @@ def over_bound() -> str:
         cells = []
         for record in found:
             dense, speed = (row.speed for row in record.rows[:2])
-            # Of each turn beside its own dense one; what the bound leaves of it is the same.
-            left = speed.bound_ms / dense.latency_p50_ms
-            low, middle, high = (ratio / left for ratio in _ratios(speed, dense))
-            share = f"{100 * speed.selection_share:.1f} %"
-            cells.append(f"{middle:.2f} ({low:.2f}-{high:.2f}; {share})")
+            cells.append(_beside_bound(speed, dense))
         dense = [_over_products(record) for record in found]
         title = f"ViT-{size[0].upper()}, {dtype}, {batch}"
         lines.append(f"| {title} | {' | '.join(cells)} | {min(dense):.2f} to {max(dense):.2f} |")
+    return "\n".join([*lines, "", of_one_machine(records), ""])
+
+
+def _beside_bound(speed: Speed, dense: Speed) -> str:
+    """Time over the bound, of each turn beside its own dense one, and the share of selection."""
+    left = speed.bound_ms / dense.latency_p50_ms
+    low, middle, high = (ratio / left for ratio in _ratios(speed, dense))
+    return f"{middle:.2f} ({low:.2f}-{high:.2f}; {100 * speed.selection_share:.1f} %)"
+
+
+def waiting() -> str:
+    """STA's time over the bound at batch 1, by what OpenMP's threads do between operations."""
+    policies = {"active": "turn round", "passive": "sleep"}
+    # The others, alike, would take long.
+    settings = [("small", dtype, policy) for dtype in ("fp32", "bf16") for policy in policies]
+    settings += [("base", dtype, "active") for dtype in ("fp32", "bf16")]
+    lines = [
+        "| model, dtype | threads that wait | dense, ms "
+        f"| {' | '.join(f'r = {r}' for r in DROPS)} |",
+        "|---|---|--:|" + "--:|" * len(DROPS),
+    ]
+    records = []
+    for size, dtype, policy in settings:
+        found = benchmark_record(f"cpu/waiting-{policy}-{size}-{dtype}")
+        records.append(found)
+        speeds = {row.setting.reducer: row.speed for row in found.rows}
+        cells = [_beside_bound(speeds[f"sta:r={r}"], speeds["none"]) for r in DROPS]
+        title = f"ViT-{size[0].upper()}, {dtype} | {policies[policy]}"
+        lines.append(f"| {title} | {speeds['none'].latency_p50_ms:.0f} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", of_one_machine(records), ""])
 
 

@@ -86,17 +86,15 @@ compiled)
     done ;;
 waiting)
     # What OpenMP's threads do between operations: turn round, which is the usual, or sleep.
-    for policy in active passive; do
-        under=(env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT)
+    for setting in active-small-bf16 active-small-fp32 active-base-bf16 active-base-fp32 \
+        passive-small-bf16 passive-small-fp32; do
+        IFS=- read -r policy size dtype <<<"$setting"
+        under=(env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT) others=()
         if [[ "$policy" == passive ]]; then under=(env OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0); fi
-        for setting in small-bf16 small-fp32 base-bf16 base-fp32; do
-            IFS=- read -r size dtype <<<"$setting"
-            others=()
-            if [[ "$dtype" == fp32 ]]; then others=(--onednn); fi
-            run "waiting-$policy-$setting" --model "vit_${size}_patch16_224" --dtype "$dtype" \
-                --reducer sta:r=32 sta:r=64 sta:r=96 --against random random:fold=true --no-alternatives \
-                "${others[@]}" --batch-size 1 --threads 2 --repeats 11 "${@:2}"
-        done
+        if [[ "$dtype" == fp32 ]]; then others=(--onednn); fi
+        run "waiting-$setting" --model "vit_${size}_patch16_224" --dtype "$dtype" \
+            --reducer sta:r=32 sta:r=64 sta:r=96 --against random random:fold=true --no-alternatives \
+            "${others[@]}" --batch-size 1 --threads 2 --repeats 11 "${@:2}"
     done ;;
 r32 | r64 | r96)
     for setting in small-bf16-batch-1 base-bf16-batch-1 small-fp32-batch-1 base-fp32-batch-1 \

@@ -22,7 +22,7 @@ import curve_tables
 import deployment_tables
 import quantized_tables
 import training_tables
-from account_tables import account, attention, compiled, gap, levers, over_bound
+from account_tables import account, attention, compiled, gap, levers, over_bound, waiting
 from clip_tables import accuracy, demo, demo_model, looks, looks_time, positions, reproduced
 from gpu_tables import (
     gpu_account,
@@ -78,6 +78,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "account": account,
     "over-bound": over_bound,
     "gap": gap,
+    "waiting": waiting,
     "attention": attention,
     "fuzz": corpus_tables.fuzz,
     "kills": corpus_tables.kills,

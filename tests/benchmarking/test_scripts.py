@@ -28,7 +28,7 @@ with open({calls!r}, "a") as calls:
     print(json.dumps(sys.argv[1:]), file=calls)
 """
 FAMILIES = runpy.run_path(str(SCRIPTS / "tables.py"))["FAMILIES"]
-RECORDS = {"cpu.sh": 2 + len(FAMILIES) + 2 + 6 + 3 + 8 + 3 * 8 + 4, "gpu.sh": 10 * 3}
+RECORDS = {"cpu.sh": 2 + len(FAMILIES) + 2 + 6 + 3 + 6 + 3 * 8 + 4, "gpu.sh": 10 * 3}
 
 
 def asked(script: str, folder: Path, *arguments: str) -> list[list[str]]:

@@ -12,9 +12,9 @@ from vidprune.reducers.exact import for_products, full_precision, rising, unit_r
 def bipartite_matches(metric: Tensor, merge: int, *, ranked: bool = False) -> tuple[Tensor, Tensor]:
     """Who stays and who stands for whom when `merge` tokens of every clip are merged.
 
-    `metric` (B, N, d): likeness is the cosine of its rows, in float32, or in float64 where they are
-    that. Even positions are sources, odd ones destinations; the `merge` sources that are most like
-    any destination join it. Of equals the earlier position counts. `merge` is at most N // 2.
+    `metric` (B, N, d): likeness is the cosine of its rows, as of `for_products`. Even positions are
+    sources, odd ones destinations; the `merge` sources that are most like any destination join it.
+    Of equals the earlier position counts. `merge` is at most N // 2.
 
     Returns `keep` (B, N - merge) int64, the sources that stay, in rising position or, if `ranked`,
     from the most to the least like a destination, then all destinations; and `owner` (B, N) int64,

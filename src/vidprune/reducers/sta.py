@@ -48,7 +48,7 @@ def select(
     consecutive groups; each loses `drop` tokens. `backward` visits the last group first.
     `first_kept` (B, L / groups - drop) int64 replaces the bipartite rule in the group visited
     first. `stay_of` takes a group's positions (B, N), those to keep first, to the ones that stay;
-    by default the first. Selection computes in float32, or in float64 where it is given that.
+    by default the first. Selection computes in float32, or in float64 (see `for_products`).
 
     Note [order of kept tokens]: groups stand in temporal order; inside a group the tokens stand
     in the order in which the rule ranked them, which is not their order in space. Later stages

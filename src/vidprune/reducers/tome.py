@@ -53,7 +53,7 @@ class ToMe:
     shelf (section 4), as VideoMAE is; so it is off.
 
     Needs keys. We depart in ties, where the earlier position comes first, and in precision: scores
-    are float32 whatever the model's dtype.
+    are float32 or better whatever the model's dtype.
 
     >>> ToMe(r=65).plan(depth=12, grid=TokenGrid(frames=8, rows=14, columns=14))[-1].kept
     788
