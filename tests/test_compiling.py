@@ -108,7 +108,7 @@ def test_what_cannot_be_recorded_says_why(
 def test_replaying_is_for_cuda() -> None:
     protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
     with pytest.raises(
-        ValueError, match="replayed on CUDA, and the model is on cpu; leave out --rep"
+        ValueError, match="replayed on CUDA, and the model is on cpu; leave out rep"
     ):
         Classifier(
             prune(tiny_videomae(), None), protocol, device=torch.device("cpu"), replayed=True

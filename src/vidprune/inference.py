@@ -180,7 +180,7 @@ def check_replay(device: torch.device) -> None:
     if device.type != "cuda":
         raise ValueError(
             f"launches are recorded and replayed on CUDA, and the model is on {device}; leave out "
-            "--replay (replayed)"
+            "replay (--replay, replayed=True)"
         )
 
 
