@@ -141,3 +141,22 @@ def test_a_classifier_hands_clips_and_keys_to_what_it_recorded(
         assert torch.equal(replaying(clips, keys), plain(clips, keys))
         assert torch.equal(taken[-1][1], keys)
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lays_out"), [(torch.float32, False), (torch.bfloat16, True), (torch.float16, True)]
+)
+def test_a_cpu_s_compiler_lays_weights_out_where_that_gains(
+    dtype: torch.dtype, lays_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def as_one_graph(forward: Any, *, frozen: bool) -> Any:
+        asked.append(frozen)
+        return forward
+
+    monkeypatch.setattr(inference, "as_one_graph", as_one_graph)
+    protocol = Protocol(sampling="segment", segments=1, crops=1, frames=16, size=64)
+    model = prune(tiny_videomae().to(dtype), "sta:r=3")
+    Classifier(model, protocol, device=torch.device("cpu"), compiled=True)
+    assert asked == [lays_out]

@@ -100,8 +100,8 @@ class ViewModel:
         forward = _answer_by(self.model)
         if compiled:
             # In float32 a CPU's compiler lays nothing out that gains (docs/speed.md).
-            halves = self.device.type == "cpu" and self.model.dtype != torch.float32
-            forward = as_one_graph(forward, frozen=halves)
+            gains = self.device.type == "cpu" and self.model.dtype != torch.float32
+            forward = as_one_graph(forward, frozen=gains)
         self._forward = recorded(forward) if replayed else forward
         self.settings = tuple(
             ViewModel(

@@ -201,7 +201,8 @@ def _job(
             "compiled": assembly.compiled,
             "onednn": assembly.onednn,
             "attn_implementation": assembly.attn_implementation,
-            # Named where it is, so that folders of before go on.
+            # Named where they are, so that folders of before go on.
+            **({"replayed": True} if assembly.replayed else {}),
             **({"quantize": assembly.quantize} if assembly.quantize else {}),
             "protocol": asdict(model.protocol),
         },
