@@ -16,8 +16,9 @@ from torch.nn.functional import cross_entropy
 
 import vidprune
 from vidprune.backbones.videomae_checkpoints import to_original
-from vidprune.inference import Classifier, Request
+from vidprune.inference import Classifier
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.reading import Request
 from vidprune.video import Protocol, read_list
 
 _SPREAD, _STEPS, _DECAY = ViewOptions(protocol="ssv2"), 200, 1e-2

@@ -22,8 +22,9 @@ from vidprune.backbones.embedding import project_by_products
 from vidprune.backbones.quantized import check_device, quantize_blocks
 from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.compiled import forward_in
-from vidprune.inference import Classifier, Request, clip_key
+from vidprune.inference import Classifier, clip_key
 from vidprune.prepare import ViewOptions, protocol_for
+from vidprune.reading import Request
 from vidprune.reducers.sta import select
 from vidprune.reducers.sta_backend import select_by_triton
 from vidprune.reducers.ward_backend import select_by_triton as ward_by_triton

@@ -18,17 +18,16 @@ from vidprune import batching, inference
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import (
     Classifier,
-    Request,
     Unreadable,
     ViewLogits,
     classify_with_each,
     clip_key,
-    default_workers,
     named_device,
     normalisation_of,
 )
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
+from vidprune.reading import Request, default_workers
 from vidprune.video import Normalisation, read_views
 from vidprune.video.guarded import GuardedReader
 

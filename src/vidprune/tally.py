@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vidprune.inference import Request
 from vidprune.metrics import accuracy, mean_probabilities, rank_of
+from vidprune.reading import Request
 from vidprune.report import Progress
 from vidprune.video import Sample
 

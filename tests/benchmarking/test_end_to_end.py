@@ -14,15 +14,16 @@ from transformers.utils import logging
 
 import tiny_job
 from tiny_job import write_checkpoint, write_list
-from vidprune import inference
+from vidprune import reading
 from vidprune.backbones.checkpoints import load
 from vidprune.benchmarking import end_to_end
 from vidprune.benchmarking.contest import Candidate
 from vidprune.benchmarking.end_to_end import Entrant, Finish, race
-from vidprune.inference import Classifier, Request, Unreadable, ViewLogits
+from vidprune.inference import Classifier, Unreadable, ViewLogits
 from vidprune.metrics import mean_probabilities
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
+from vidprune.reading import Request
 
 CPU = torch.device("cpu")
 BATCH, VIEWS = 5, 4
@@ -214,13 +215,13 @@ def test_videos_are_decoded_once_for_all_that_share_a_protocol(
     monkeypatch: Any, model: Any, job: Path, videos: list[Path]
 ) -> None:
     decoded: Counter[tuple[str, int]] = Counter()
-    read = inference.read_views
+    read = reading.read_views
 
     def note(path: Path, protocol: Any) -> Any:
         decoded[path.name, protocol.size] += 1
         return read(path, protocol)
 
-    monkeypatch.setattr(inference, "read_views", note)
+    monkeypatch.setattr(reading, "read_views", note)
     dense = entrant(candidate(model))
     entrants = {
         "a": dense,
@@ -238,7 +239,7 @@ def test_true_passes_run_every_view_that_is_wanted_and_no_other(
 ) -> None:
     decoded: list[str] = []
     asked: list[tuple[str, tuple[int, ...]]] = []
-    read, classify = inference.read_views, Classifier.classify
+    read, classify = reading.read_views, Classifier.classify
 
     def note(path: Path, protocol: Any) -> Any:
         decoded.append(path.name)
@@ -248,7 +249,7 @@ def test_true_passes_run_every_view_that_is_wanted_and_no_other(
         asked.extend((request.path.name, request.views) for request in requests)
         return classify(self, requests, **options)
 
-    monkeypatch.setattr(inference, "read_views", note)
+    monkeypatch.setattr(reading, "read_views", note)
     monkeypatch.setattr(Classifier, "classify", listen)
     race([replace(entrant(candidate(model)), views=(0, 2))], videos, 0, passes=1)
     good = ["00.mp4", "02.mp4", "03.mp4"]

@@ -16,7 +16,7 @@ from transformers.utils import logging
 import tiny_job
 from test_metrics import softmax, spearman_by_loops
 from tiny_job import write_checkpoint, write_list
-from vidprune import cli, inference
+from vidprune import cli, reading
 from vidprune.backbones.checkpoints import load
 from vidprune.inference import Classifier, clip_key
 from vidprune.macs import gmacs_per_view
@@ -129,7 +129,7 @@ def test_a_reducer_that_drops_nothing_is_the_dense_model(job, capsys):
 def test_each_video_is_decoded_once_and_all_models_get_the_same_batches(job, capsys, monkeypatch):
     decoded: list[str] = []
     batches: dict[int, list[Tensor]] = {}
-    decode, start = inference.read_views, Classifier.start
+    decode, start = reading.read_views, Classifier.start
 
     def see_decode(path: Path, *rest: Any) -> Any:
         decoded.append(path.name)
@@ -139,7 +139,7 @@ def test_each_video_is_decoded_once_and_all_models_get_the_same_batches(job, cap
         batches.setdefault(id(self), []).append(torch.stack(list(clips)))
         return start(self, clips, keys)
 
-    monkeypatch.setattr(inference, "read_views", see_decode)
+    monkeypatch.setattr(reading, "read_views", see_decode)
     monkeypatch.setattr(Classifier, "start", see_batch)
     agreement(job, *videos(job, *GOOD))
     assert Counter(decoded) == Counter(GOOD)
@@ -218,7 +218,7 @@ def test_a_table_for_people(job, capsys):
 def test_reducers_that_do_not_work_are_refused_before_anything_is_decoded(
     job, capsys, monkeypatch, reducers, says
 ):
-    monkeypatch.setattr(inference, "read_views", None)
+    monkeypatch.setattr(reading, "read_views", None)
     try:
         status = agreement(job, *videos(job, *GOOD), reducers=reducers)
     except SystemExit as stopped:

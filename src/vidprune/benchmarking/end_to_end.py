@@ -16,17 +16,10 @@ from torch import Tensor
 from vidprune.benchmarking.contest import Candidate
 from vidprune.benchmarking.report import EndToEnd
 from vidprune.environment import usable_cores
-from vidprune.inference import (
-    Classifier,
-    Request,
-    Unreadable,
-    ViewLogits,
-    classify_with_each,
-    default_workers,
-    read_requests,
-)
+from vidprune.inference import Classifier, Unreadable, ViewLogits, classify_with_each
 from vidprune.metrics import mean_probabilities
 from vidprune.outputs import PrunedOutput
+from vidprune.reading import Request, default_workers, read_requests
 from vidprune.video import Protocol
 
 PASSES = 3

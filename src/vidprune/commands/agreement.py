@@ -11,9 +11,10 @@ from torch import Tensor
 
 from vidprune.commands.shares import spent_on
 from vidprune.environment import environment
-from vidprune.inference import Classifier, Request, Unreadable, ViewLogits, classify_with_each
+from vidprune.inference import Classifier, Unreadable, ViewLogits, classify_with_each
 from vidprune.metrics import Nearness, mean_probabilities, nearness
 from vidprune.pruned import Pruned
+from vidprune.reading import Request
 from vidprune.reducers.spec import describe
 from vidprune.report import Agreement, AgreementRow
 

@@ -15,10 +15,10 @@ from vidprune.commands.pooling import points_of, pool
 from vidprune.commands.side_by_side import Machine, evaluate_side_by_side, passes
 from vidprune.commands.wishes import Setting, Wish, settings_of
 from vidprune.earlier import set_aside
-from vidprune.inference import check_workers
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
 from vidprune.macs import costs
 from vidprune.prepare import class_names_of, load_model, protocol_for
+from vidprune.reading import check_workers
 from vidprune.reducers.spec import NONE
 from vidprune.report import Progress, hardware
 from vidprune.runs import write_atomically

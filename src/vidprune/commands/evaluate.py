@@ -22,17 +22,9 @@ from vidprune.backbones.onednn import uses_onednn
 from vidprune.backbones.quantized import quantized_as
 from vidprune.commands.shares import spent_on
 from vidprune.environment import environment, usable_cores
-from vidprune.inference import (
-    Classifier,
-    Request,
-    Unreadable,
-    ViewLogits,
-    check_alike,
-    check_workers,
-    classify_with_each,
-    default_workers,
-)
+from vidprune.inference import Classifier, Unreadable, ViewLogits, check_alike, classify_with_each
 from vidprune.parallel import Process
+from vidprune.reading import Request, check_workers, default_workers
 from vidprune.reducers.spec import describe
 from vidprune.report import Progress, Report
 from vidprune.runs import RunFolder, append, view_row, write_atomically, write_parquet

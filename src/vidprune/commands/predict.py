@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidprune.inference import Classifier, Request, Unreadable
+from vidprune.inference import Classifier, Unreadable
 from vidprune.metrics import mean_probabilities
+from vidprune.reading import Request
 from vidprune.report import Guess, Prediction
 
 

@@ -18,9 +18,10 @@ from vidprune.commands.evaluate import check_labels, model_digest
 from vidprune.earlier import set_aside
 from vidprune.environment import environment
 from vidprune.exporting.running import Exported
-from vidprune.inference import Request, best_device, read_requests
+from vidprune.inference import best_device
 from vidprune.intervals import METHOD, METHOD_OVER_SOURCES
 from vidprune.macs import costs
+from vidprune.reading import Request, read_requests
 from vidprune.reducers.by_content import SIGNALS, Signal
 from vidprune.reducers.spec import NONE, parse, with_r
 from vidprune.runs import write_atomically

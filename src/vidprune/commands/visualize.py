@@ -15,9 +15,10 @@ from vidprune.drawing.film import film, write_gif, write_mp4
 from vidprune.drawing.page import page
 from vidprune.drawing.sheet import sheet
 from vidprune.environment import environment
-from vidprune.inference import Request, clip_key, read_requests
+from vidprune.inference import clip_key
 from vidprune.insight.look import ClipLook, look
 from vidprune.insight.summary import Summary, summarise
+from vidprune.reading import Request, read_requests
 from vidprune.runs import make_folder, whole_or_nothing, write_atomically
 from vidprune.video import Protocol
 

@@ -8,7 +8,8 @@ from vidprune.corpus.items import Item
 from vidprune.corpus.job import Answered, Numbered
 from vidprune.corpus.reading import decoded
 from vidprune.environment import usable_cores
-from vidprune.inference import ViewModel, default_workers
+from vidprune.inference import ViewModel
+from vidprune.reading import default_workers
 from vidprune.video.guarded import Limits
 
 __all__ = ["Alone"]

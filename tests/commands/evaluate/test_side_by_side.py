@@ -25,7 +25,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return read_views(path, protocol)
 
-    monkeypatch.setattr("vidprune.inference.read_views", read)
+    monkeypatch.setattr("vidprune.reading.read_views", read)
     return names
 
 
