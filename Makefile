@@ -6,7 +6,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Processes that share the tests out, file by file, with a thread each for torch.
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+# torchcodec finds PyAV's FFmpeg there.
+FFMPEG := .venv/ffmpeg
+WITH_FFMPEG := LD_LIBRARY_PATH=$(CURDIR)/$(FFMPEG)$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}
+PYTEST := OMP_NUM_THREADS=1 $(WITH_FFMPEG) \
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: demo test test-slow test-gpu lint gallery clean
 
@@ -39,6 +43,7 @@ gallery: .venv/.tested
 
 .venv/.tested: .venv/.installed requirements/test.txt
 	$(INSTALL) --requirement requirements/test.txt
+	$(BIN)/python tests/link_ffmpeg.py $(FFMPEG)
 	touch $@
 
 clean:

@@ -1,83 +1,108 @@
-"""Whether torchcodec gives the frames that PyAV gives, and how long either takes.
+"""Whether torchcodec's views are PyAV's, and how long either takes (docs/speed.md).
 
-    python benchmarks/decoders.py FILE [FILE ...] [--device cuda]
+    python benchmarks/decoders.py FILE [FILE ...] [--device cuda] [--protocol k400]
 
-Needs torchcodec (0.13 is built for a CPU, too) and FFmpeg's shared libraries. For each file: the
-number of frames, the largest and the mean difference of 8-bit pixels over as many as 300 of them,
-and milliseconds. A line `refused` says what one of the two does not read.
+Needs torchcodec and FFmpeg's shared libraries (`make test` links PyAV's to .venv/ffmpeg, which
+LD_LIBRARY_PATH may name). For each file it says who reads its views where torchcodec is asked, and why if that is PyAV; the
+largest and the mean difference of 8-bit pixels; and milliseconds of both, in turn. Writes
+benchmarks/results/cpu/decoders.json (--output names another file).
 """
 
 import argparse
+import json
+import shlex
+import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, get_args
 
-import numpy as np
+import torch
 
-from vidprune.video.decode import read_frames
-from vidprune.video.opening import UnreadableVideo
+from vidprune.environment import environment
+from vidprune.video import (
+    PROTOCOLS,
+    Decoder,
+    Protocol,
+    UnreadableVideo,
+    Views,
+    check_decoder,
+    read_views,
+)
 
-MOST = 300
-Read = tuple[int, dict[int, Any], float]
-
-
-def some(num_frames: int) -> list[int]:
-    """All frames of a short video, as many as 300 of a long one."""
-    return list(range(0, num_frames, -(-num_frames // MOST) if num_frames else 1))
-
-
-def by_pyav(path: Path) -> Read:
-    started = time.perf_counter()
-    found = read_frames(path, some)
-    return found.num_frames, dict(found.images), 1000 * (time.perf_counter() - started)
+OUTPUT = Path(__file__).parent / "results" / "cpu" / "decoders.json"
 
 
-def by_torchcodec(path: Path, device: str) -> Read:
-    from torchcodec.decoders import VideoDecoder
-
-    started = time.perf_counter()
-    decoder = VideoDecoder(
-        path, dimension_order="NHWC", seek_mode="exact", num_ffmpeg_threads=1, device=device
-    )
-    wanted = some(len(decoder))
-    pixels = decoder.get_frames_at(wanted).data.cpu().numpy()
-    images = dict(zip(wanted, pixels, strict=True))
-    return len(decoder), images, 1000 * (time.perf_counter() - started)
-
-
-def told(read: Callable[[], Read]) -> Read | str:
-    try:
-        return read()
-    except UnreadableVideo as error:
-        return error.reason
-    except RuntimeError as error:
-        return " ".join(str(error).split())
+def timed(path: Path, protocol: Protocol, decoder: Decoder, device: torch.device) -> Any:
+    """Views or why there are none, milliseconds, and why PyAV reads them if it was not asked to."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        started = time.perf_counter()
+        try:
+            found: Views | str = read_views(path, protocol, decoder=decoder, device=device)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        except UnreadableVideo as error:
+            found = error.reason
+        spent = 1000 * (time.perf_counter() - started)
+    return found, spent, str(told[0].message) if told else None
 
 
-def compared(ours: Read | str, theirs: Read | str) -> str:
-    """One line."""
+def compared(path: Path, protocol: Protocol, device: torch.device, repeats: int) -> dict[str, Any]:
+    """One row; the first turn, which loads libraries, does not count."""
+    spent: dict[str, list[float]] = {decoder: [] for decoder in get_args(Decoder)}
+    found: dict[str, Views | str] = {}
+    instead = None
+    for turn in range(repeats + 1):
+        for decoder in get_args(Decoder):
+            found[decoder], milliseconds, instead = timed(path, protocol, decoder, device)
+            if turn:
+                spent[decoder].append(milliseconds)
+    row: dict[str, Any] = {"file": path.name, "instead": instead}
+    ours, theirs = (found[decoder] for decoder in get_args(Decoder))
     if isinstance(ours, str) or isinstance(theirs, str):
-        sides = (("PyAV", ours), ("torchcodec", theirs))
-        said = (f"{name}: {each}" for name, each in sides if isinstance(each, str))
-        return f"refused by {'; by '.join(said)}"
-    (count, images, mine), (other, others, its) = ours, theirs
-    if count != other or images[0].shape != others[0].shape:
-        return f"{count} frames {images[0].shape}, {other} frames {others[0].shape}"
-    off = [np.abs(images[at].astype(int) - others[at].astype(int)) for at in images]
-    most, mean = max(each.max() for each in off), np.mean([each.mean() for each in off])
-    return f"{count} frames, off by {most}, {mean:.4f} in the mean; {mine:.0f} ms, {its:.0f} ms"
+        return row | {"refused": ours if isinstance(ours, str) else theirs}
+    off = (ours.pixels.int() - theirs.pixels.int()).abs()
+    return row | {
+        "frames": ours.num_frames,
+        "same_frames": ours.num_frames == theirs.num_frames,
+        "most": int(off.max()),
+        "mean": float(off.float().mean()),
+        "milliseconds": {decoder: round(median(spent[decoder]), 1) for decoder in spent},
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="(cpu)")
+    parser.add_argument("--protocol", choices=[*PROTOCOLS], default="k400", help="(k400)")
+    parser.add_argument("--repeats", type=int, default=5, help="(5)")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
+    check_decoder("torchcodec", options.device)
+    torch.set_num_threads(1)
+    protocol = PROTOCOLS[options.protocol]
+    rows = []
     for path in options.files:
-        ours = told(lambda path=path: by_pyav(path))
-        theirs = told(lambda path=path: by_torchcodec(path, options.device))
-        print(f"{path.name}: {compared(ours, theirs)}")
+        rows.append(compared(path, protocol, options.device, options.repeats))
+        print(json.dumps(rows[-1]), flush=True)
+    import torchcodec
+
+    given = sys.argv[1:] if arguments is None else arguments
+    record = {
+        "rows": rows,
+        "protocol": options.protocol,
+        "repeats": options.repeats,
+        "environment": environment(options.device) | {"torchcodec": torchcodec.__version__},
+        "command": shlex.join(["python", "benchmarks/decoders.py", *given]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 from itertools import product
 from typing import Any
 
-from records import benchmark_record
+from records import benchmark_record, report_record
 
 from vidprune.backbones.architectures import architecture
 from vidprune.benchmarking.report import Benchmark
@@ -107,6 +107,31 @@ def from_files() -> str:
     videos, views = records[0].videos, records[0].rows[0].end_to_end.views_per_video
     said = f"ViT-S, {videos} videos of ten seconds, {views} views of each.\n"
     return "\n".join([*lines, "", said, of_one_machine(records), ""])
+
+
+def decoders() -> str:
+    """torchcodec's views beside PyAV's, file by file."""
+    record = report_record("cpu/decoders")
+    lines = [
+        "| file | frames | read by | off by at most | PyAV, ms | asked for torchcodec, ms |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
+    for row in record["rows"]:
+        if "refused" in row:
+            lines.append(f"| `{row['file']}` | | refused: {row['refused']} | | | |")
+            continue
+        assert row["same_frames"], "it would have to be said"
+        reason = re.search(r"\((.*)\)", row["instead"] or "")
+        who = f"PyAV: {reason[1]}" if reason else "torchcodec"
+        spent = " | ".join(f"{value:.0f}" for value in row["milliseconds"].values())
+        lines.append(f"| `{row['file']}` | {row['frames']} | {who} | {row['most']} | {spent} |")
+    told = record["environment"]
+    said = (
+        f"All views of `{record['protocol']}`, one thread, medians of {record['repeats']} in turn; "
+        f"{told['cpu']}, torchcodec {told['torchcodec']} with the FFmpeg of PyAV {told['av']}, "
+        f"{record['date'][:10]}: `{record['command']}`."
+    )
+    return "\n".join([*lines, "", said, ""])
 
 
 # GFLOPs per view as the paper prints them (Ding et al. 2023, Table 4), for each of VIDEOSWIN_DROPS.

@@ -45,6 +45,22 @@ def shared() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def torchcodec() -> None:
+    """That torchcodec can be loaded, with FFmpeg's libraries; `make test` sees to both.
+
+    Where it cannot, the test is skipped and says so; with CI=true it fails instead.
+    """
+    from vidprune.video import check_decoder
+
+    try:
+        check_decoder("torchcodec")
+    except ValueError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """A headless Chromium, the system's own.
 

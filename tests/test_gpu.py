@@ -5,6 +5,7 @@ VIDPRUNE_TEST_DEVICE names another device than cuda.
 
 import copy
 import os
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -24,7 +25,7 @@ from vidprune.backbones.registry import adapt
 from vidprune.benchmarking.compiled import forward_in
 from vidprune.inference import Classifier, clip_key
 from vidprune.prepare import ViewOptions, protocol_for
-from vidprune.reading import Request
+from vidprune.reading import Request, read_requests
 from vidprune.reducers.sta import select
 from vidprune.reducers.sta_backend import select_by_triton
 from vidprune.reducers.ward_backend import select_by_triton as ward_by_triton
@@ -300,6 +301,40 @@ def test_batches_that_overlap_say_what_each_says_alone(dtype, tmp_path):
             alone = made(pixels[view : view + 1], torch.tensor([clip_key(name, view)]))[0]
             (same,) = (each for each in found if (each.name, each.view) == (name, view))
             assert torch.equal(same.logits, alone)
+
+
+@on_cuda
+@pytest.mark.filterwarnings("error:torchcodec does not read")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_videos_that_the_gpu_decodes_lie_there_and_look_alike(torchcodec, workers, tmp_path):
+    """Its decoder and its colours may be some levels off, and threads must not mix up videos."""
+    write_checkpoint(tmp_path / "model")
+    write_list(tmp_path, videos=6)
+    loaded = vidprune.load(tmp_path / "model")
+    protocol, device = protocol_for(loaded, ViewOptions()), torch.device(DEVICE)
+    asked = [
+        Request(f"{number:02d}.mp4", tmp_path / f"{number:02d}.mp4", ()) for number in range(6)
+    ]
+    found = list(read_requests(asked, protocol, workers, decoder="torchcodec", device=device))
+    for request, pixels in found:
+        assert pixels.device.type == "cuda"
+        off = (pixels.cpu().int() - read_views(request.path, protocol).pixels.int()).abs()
+        assert off.float().mean() < 2
+        assert off.max() < 16
+    made = Classifier(
+        vidprune.prune(loaded, vidprune.STA(r=4)),
+        protocol,
+        batch_size=5,
+        device=device,
+        decoder="torchcodec",
+    )
+    asked = [replace(each, views=(0, 1, 2, 3)) for each in asked]
+    answers = iter(made.classify(asked, workers=workers))
+    for request, pixels in found:
+        for view in range(4):
+            alone = made(pixels[view : view + 1], torch.tensor([clip_key(request.name, view)]))[0]
+            assert torch.equal(next(answers).logits, alone)
+    assert next(answers, None) is None
 
 
 @on_cuda

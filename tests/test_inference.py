@@ -213,7 +213,7 @@ def test_who_decodes_where_nobody_says():
 
 def test_models_that_want_other_batches_cannot_go_side_by_side(folder):
     made = [classifier(folder), classifier(folder, batch_size=2)]
-    with pytest.raises(ValueError, match="batches of 2 cannot share one pass"):
+    with pytest.raises(ValueError, match="batch_size=2 cannot share one pass"):
         list(classify_with_each(made, requests(folder)))
     made = [classifier(folder), classifier(folder)]
     made[1].protocol = replace(made[1].protocol, crops=1)

@@ -17,7 +17,7 @@ from vidprune.prepare import ViewOptions, load_model, protocol_for
 from vidprune.pruned import RECORDED, prune
 from vidprune.reducers.by_content import ByContent
 from vidprune.reducers.spec import NONE, parse
-from vidprune.video import Protocol
+from vidprune.video import Decoder, Protocol
 
 __all__ = ["Assembly"]
 
@@ -45,6 +45,7 @@ class Assembly:
     batch_size: int = _USUAL_BATCH
     compiled: bool = False
     replayed: bool = False
+    decoder: Decoder = "pyav"
 
     def models(
         self, reducers: Sequence[str | None], device: torch.device | None = None
@@ -100,6 +101,7 @@ class Assembly:
             device=device,
             compiled=self.compiled,
             replayed=self.replayed,
+            decoder=self.decoder,
         )
 
     @property

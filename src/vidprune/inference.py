@@ -18,7 +18,7 @@ from vidprune.environment import usable_cores
 from vidprune.model import per_clip
 from vidprune.reading import Request, default_workers, read_requests
 from vidprune.shortage import batch_in_memory
-from vidprune.video import Normalisation, Protocol, normalise, sent
+from vidprune.video import Decoder, Normalisation, Protocol, check_decoder, normalise, sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ class ViewModel:
     compiled as one graph when it meets its first batch, which also is the shape of all others (in
     half precision on a CPU with a second copy of its weights, laid out for its products); with
     `replayed` (on CUDA) the launches of its first forward are recorded, and every other one replays
-    them, which gains where batches are small and the host would keep the GPU waiting.
+    them, which gains where batches are small and the host would keep the GPU waiting. `decoder`
+    reads videos for it: "torchcodec" on its device if that is CUDA (see `read_views`).
     Of a model with a budget by content `settings` are the models that it chooses among, each with
     batches of its own; else there are none.
     """
@@ -62,10 +63,12 @@ class ViewModel:
         device: torch.device | None = None,
         compiled: bool = False,
         replayed: bool = False,
+        decoder: Decoder = "pyav",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.device = device or best_device()
+        check_decoder(decoder, self.device)
         if replayed:
             check_replay(self.device)
         if isinstance(model, PreTrainedModel):
@@ -75,7 +78,7 @@ class ViewModel:
         self.protocol = protocol
         self.batch_size = batch_size
         self.normalisation = normalisation_of(model)
-        self.compiled, self.replayed = compiled, replayed
+        self.compiled, self.replayed, self.decoder = compiled, replayed, decoder
         forward = _answer_by(self.model)
         if compiled:
             # In float32 a CPU's compiler lays nothing out that gains (docs/speed.md).
@@ -210,15 +213,16 @@ def _batches_ahead(classifiers: Sequence[ViewModel]) -> int:
 
 
 def check_alike(classifiers: Sequence[Classifier]) -> None:
-    """Raise ValueError where classifiers do not share one protocol and one batch size."""
+    """Raise ValueError where classifiers do not share one protocol, batch size and decoder."""
     for other in classifiers[1:]:
         first = classifiers[0]
-        if (other.protocol, other.batch_size) != (first.protocol, first.batch_size):
-            raise ValueError(
-                f"classifiers of {first.protocol} in batches of {first.batch_size} and of "
-                f"{other.protocol} in batches of {other.batch_size} cannot share one pass over "
-                "the videos; give them one protocol and one batch size"
-            )
+        for name in ("protocol", "batch_size", "decoder"):
+            own, others = getattr(first, name), getattr(other, name)
+            if own != others:
+                raise ValueError(
+                    f"classifiers of {name}={own} and of {name}={others} cannot share one pass "
+                    f"over the videos; give them one {name}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +256,10 @@ def _answered(
 
 
 def _batch(clips: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Clips (T, 3, S, S) as one batch on a device, put together where `sent` sends from."""
+    """Clips (T, 3, S, S) as one batch on a device, put together where `sent` sends from, unless
+    they are there already."""
+    if clips[0].device.type == device.type:
+        return torch.stack(list(clips))
     shape, on_gpu = (len(clips), *clips[0].shape), device.type == "cuda"
     batch = torch.empty(shape, dtype=clips[0].dtype, pin_memory=on_gpu)
     return sent(torch.stack(list(clips), out=batch), device)
@@ -264,8 +271,10 @@ def _items(
     """Every view that is asked for, and between them, in their place, what cannot be read."""
     first = classifiers[0]
     if workers is None:
-        workers = default_workers(first.device, usable_cores())
-    for request, pixels in read_requests(requests, first.protocol, workers):
+        workers = default_workers(first.device, usable_cores(), first.decoder)
+    for request, pixels in read_requests(
+        requests, first.protocol, workers, decoder=first.decoder, device=first.device
+    ):
         if isinstance(pixels, str):
             yield Unreadable(request.name, pixels)
             continue

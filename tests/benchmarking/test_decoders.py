@@ -1,58 +1,54 @@
-"""The comparison of torchcodec's frames with PyAV's, which is run by hand."""
+"""The comparison of torchcodec's views with PyAV's, which is run by hand."""
 
-import importlib
+import json
 
 import decoders
-import numpy as np
 import pytest
+import torch
 
 from tiny_job import drifting_images, write_video
+from vidprune.video import PROTOCOLS, UnreadableVideo, Views
 
-LOADS = True
-try:
-    importlib.import_module("torchcodec")
-except (ImportError, OSError, RuntimeError):
-    # Not there, or without FFmpeg's libraries.
-    LOADS = False
+CPU = torch.device("cpu")
 
 
-def read(frames, *, plus=0):
-    images = {at: np.full((2, 3, 3), at + plus, dtype=np.uint8) for at in range(frames)}
-    return frames, images, 5.0
+def views(level, frames=20):
+    return Views(torch.full((1, 2, 3, 4, 4), level, dtype=torch.uint8), frames, ((0, 0),))
 
 
 @pytest.mark.parametrize(
-    ("theirs", "says"),
-    [
-        (read(4), "4 frames, off by 0, 0.0000 in the mean; 5 ms, 5 ms"),
-        (read(4, plus=2), "4 frames, off by 2, 2.0000 in the mean; 5 ms, 5 ms"),
-        (read(3), "4 frames (2, 3, 3), 3 frames (2, 3, 3)"),
-        ("it breaks", "refused by torchcodec: it breaks"),
-    ],
+    ("theirs", "frames", "most", "mean", "same"),
+    [(7, 20, 0, 0.0, True), (9, 20, 2, 2.0, True), (5, 20, 2, 2.0, True), (7, 19, 0, 0.0, False)],
 )
-def test_a_line_says_how_far_they_are_apart(theirs, says):
-    assert decoders.compared(read(4), theirs) == says
+def test_a_row_says_how_far_they_are_apart(monkeypatch, tmp_path, theirs, frames, most, mean, same):
+    def read(path, protocol, *, decoder, device):
+        return views(7) if decoder == "pyav" else views(theirs, frames)
+
+    monkeypatch.setattr(decoders, "read_views", read)
+    row = decoders.compared(tmp_path / "a.mp4", PROTOCOLS["single"], CPU, repeats=2)
+    assert (row["most"], row["mean"], row["same_frames"]) == (most, mean, same)
+    assert row["instead"] is None
+    assert set(row["milliseconds"]) == {"pyav", "torchcodec"}
 
 
-def test_what_neither_reads_is_told_of_both(tmp_path):
-    (tmp_path / "no.mp4").write_bytes(b"no video")
-    ours = decoders.told(lambda: decoders.by_pyav(tmp_path / "no.mp4"))
-    said = decoders.compared(ours, "nor I")
-    assert said.startswith("refused by PyAV: it cannot be opened as a video")
-    assert said.endswith("by torchcodec: nor I")
+def test_what_cannot_be_read_is_told(monkeypatch, tmp_path):
+    def read(path, protocol, *, decoder, device):
+        raise UnreadableVideo(path, f"{decoder} cannot")
+
+    monkeypatch.setattr(decoders, "read_views", read)
+    row = decoders.compared(tmp_path / "a.mp4", PROTOCOLS["single"], CPU, repeats=1)
+    assert row["refused"] == "pyav cannot"
 
 
-@pytest.mark.parametrize("frames", [1, 299, 300, 301, 1000])
-def test_frames_are_spread_over_the_whole_video(frames):
-    chosen = decoders.some(frames)
-    assert len(chosen) <= decoders.MOST
-    assert chosen[0] == 0
-    assert frames - chosen[-1] <= -(-frames // decoders.MOST)
-    assert decoders.some(0) == []
-
-
-@pytest.mark.skipif(not LOADS, reason="needs torchcodec and FFmpeg's shared libraries")
-def test_torchcodec_gives_the_frames_of_a_plain_video(tmp_path, capsys):
-    video = write_video(tmp_path / "plain.mp4", drifting_images(0))
-    decoders.main([str(video)])
-    assert "plain.mp4: 20 frames, off by 0, 0.0000 in the mean" in capsys.readouterr().out
+def test_a_record_says_who_read_what(torchcodec, tmp_path, capsys):
+    plain = write_video(tmp_path / "plain.mp4", drifting_images(0))
+    other = write_video(tmp_path / "other.avi", drifting_images(0))
+    output = tmp_path / "record.json"
+    decoders.main([str(plain), str(other), "--repeats", "1", "--output", str(output)])
+    record = json.loads(output.read_text())
+    first, second = record["rows"]
+    assert (first["file"], first["instead"], first["most"]) == ("plain.mp4", None, 0)
+    assert second["instead"].endswith("(its container is avi); PyAV reads those")
+    assert second["most"] == 0
+    assert record["environment"]["torchcodec"]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == record["rows"]

@@ -147,9 +147,9 @@ def timed_race(
         assert workers == 7
         clock.pass_of(names[id(found)])
 
-    def decode(protocol: Any, paths: Sequence[Path], workers: int | None) -> None:
+    def decode(classifier: Classifier, paths: Sequence[Path], workers: int | None) -> None:
         assert ([path.name for path in paths], workers) == (["00.mp4", "02.mp4", "03.mp4"], 7)
-        clock.pass_of(str(protocol.size))
+        clock.pass_of(str(classifier.protocol.size))
 
     monkeypatch.setattr(end_to_end.time, "perf_counter", clock)
     monkeypatch.setattr(end_to_end, "_classify", classify)
@@ -217,9 +217,9 @@ def test_videos_are_decoded_once_for_all_that_share_a_protocol(
     decoded: Counter[tuple[str, int]] = Counter()
     read = reading.read_views
 
-    def note(path: Path, protocol: Any) -> Any:
+    def note(path: Path, protocol: Any, **how: Any) -> Any:
         decoded[path.name, protocol.size] += 1
-        return read(path, protocol)
+        return read(path, protocol, **how)
 
     monkeypatch.setattr(reading, "read_views", note)
     dense = entrant(candidate(model))
@@ -241,9 +241,9 @@ def test_true_passes_run_every_view_that_is_wanted_and_no_other(
     asked: list[tuple[str, tuple[int, ...]]] = []
     read, classify = reading.read_views, Classifier.classify
 
-    def note(path: Path, protocol: Any) -> Any:
+    def note(path: Path, protocol: Any, **how: Any) -> Any:
         decoded.append(path.name)
-        return read(path, protocol)
+        return read(path, protocol, **how)
 
     def listen(self: Classifier, requests: Sequence[Request], **options: Any) -> Any:
         asked.extend((request.path.name, request.views) for request in requests)

@@ -131,9 +131,9 @@ def test_each_video_is_decoded_once_and_all_models_get_the_same_batches(job, cap
     batches: dict[int, list[Tensor]] = {}
     decode, start = reading.read_views, Classifier.start
 
-    def see_decode(path: Path, *rest: Any) -> Any:
+    def see_decode(path: Path, *rest: Any, **how: Any) -> Any:
         decoded.append(path.name)
-        return decode(path, *rest)
+        return decode(path, *rest, **how)
 
     def see_batch(self: Classifier, clips: Sequence[Tensor], keys: Sequence[int]) -> Tensor:
         batches.setdefault(id(self), []).append(torch.stack(list(clips)))

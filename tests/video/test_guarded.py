@@ -174,7 +174,7 @@ def test_a_process_whose_asker_is_gone_ends_without_a_word(video: Path) -> None:
     assert process.stderr is not None
     assert process.stdout.readline() == b"ready\n"
     process.stdout.close()
-    process.stdin.write(request(video, PROTOCOL))
+    process.stdin.write(request(video, PROTOCOL, "pyav"))
     process.stdin.close()
     assert process.stderr.read() == b""
     assert process.wait() == 1

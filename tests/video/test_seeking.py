@@ -135,14 +135,14 @@ def test_a_short_one_is_read_through(videos, tmp_path, routes):
 def test_a_start_in_the_middle_of_a_group_is_not_believed(videos, tmp_path, eager, monkeypatch):
     """Were a packet called a key frame that is none, its frame would be wrong or missing."""
     path = long_video(videos, tmp_path / "a.mp4")
-    real = module._keys_by_stamp
+    real = module.keys_by_stamp
     keys = {}
 
     def all_keys(video):
         keys.update(dict.fromkeys(real(video), True))
         return keys
 
-    monkeypatch.setattr(module, "_keys_by_stamp", all_keys)
+    monkeypatch.setattr(module, "keys_by_stamp", all_keys)
     found = read_frames(path, lambda n: [0, 30, 201])
     wanted = read_through(path, [0, 30, 201], monkeypatch)
     assert len(keys) == 400
@@ -154,7 +154,7 @@ def test_a_timestamp_that_no_frame_has_is_not_believed(
 ):
     """Whoever counted on from there would take each frame for the one before it."""
     path = long_video(videos, tmp_path / "a.mp4")
-    real = module._keys_by_stamp
+    real = module.keys_by_stamp
 
     def forged(video):
         keys = real(video)
@@ -162,7 +162,7 @@ def test_a_timestamp_that_no_frame_has_is_not_believed(
         del keys[moved]
         return keys | {moved + 1: True}
 
-    monkeypatch.setattr(module, "_keys_by_stamp", forged)
+    monkeypatch.setattr(module, "keys_by_stamp", forged)
     found = read_frames(path, lambda n: [12])
     assert routes[0].stretches == (Stretch(10, 12),)
     wanted = read_through(path, [12], monkeypatch)
@@ -173,7 +173,7 @@ def test_another_number_of_packets_than_announced_is_read_through(
     videos, tmp_path, eager, routes, monkeypatch
 ):
     path = long_video(videos, tmp_path / "a.mkv", codec="ffv1", count=60)
-    monkeypatch.setattr(decoding, "_announced_frames", lambda video: 61)
+    monkeypatch.setattr(decoding, "announced_frames", lambda video: 61)
     found = read_frames(path, lambda n: [n - 3])
     assert routes[0] is None
     assert sorted(found.images) == [57]

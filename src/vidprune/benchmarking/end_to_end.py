@@ -20,7 +20,7 @@ from vidprune.inference import Classifier, Unreadable, ViewLogits, classify_with
 from vidprune.metrics import mean_probabilities
 from vidprune.outputs import PrunedOutput
 from vidprune.reading import Request, default_workers, read_requests
-from vidprune.video import Protocol
+from vidprune.video import Decoder, Protocol
 
 PASSES = 3
 
@@ -35,11 +35,15 @@ class Entrant:
     views: tuple[int, ...]
 
     @classmethod
-    def of(cls, candidate: Candidate, protocol: Protocol) -> "Entrant":
+    def of(cls, candidate: Candidate, protocol: Protocol, decoder: Decoder = "pyav") -> "Entrant":
         """A candidate, by the very forward that it was timed with, on all views."""
         model: Any = _Timed(candidate)
         classifier = Classifier(
-            model, protocol, batch_size=candidate.run.shape[0], device=candidate.device
+            model,
+            protocol,
+            batch_size=candidate.run.shape[0],
+            device=candidate.device,
+            decoder=decoder,
         )
         return cls(classifier, tuple(range(len(protocol.views))))
 
@@ -101,11 +105,13 @@ def race(
     if not readable:
         return [], named
     if workers is None:
-        workers = default_workers(entrants[0].classifier.device, usable_cores())
-    protocols = list(dict.fromkeys(entrant.classifier.protocol for entrant in entrants))
+        first = entrants[0].classifier
+        workers = default_workers(first.device, usable_cores(), first.decoder)
+    readers = {entrant.classifier.protocol: entrant.classifier for entrant in entrants}
+    protocols = list(readers)
     jobs = [
         *(partial(_classify, entrant, readable, workers) for entrant in entrants),
-        *(partial(_decode, protocol, readable, workers) for protocol in protocols),
+        *(partial(_decode, each, readable, workers) for each in readers.values()),
     ]
     seconds = _passes(jobs, passes, tell)
     decoding = dict(zip(protocols, map(median, seconds[len(entrants) :]), strict=True))
@@ -153,7 +159,11 @@ class _Stopwatch(Classifier):
 
     def __init__(self, timed: Classifier, seconds: list[float]) -> None:
         super().__init__(
-            timed.model, timed.protocol, batch_size=timed.batch_size, device=timed.device
+            timed.model,
+            timed.protocol,
+            batch_size=timed.batch_size,
+            device=timed.device,
+            decoder=timed.decoder,
         )
         self._seconds = seconds
         clip = self.protocol.frames, 3, self.protocol.size, self.protocol.size
@@ -172,8 +182,15 @@ def _classify(entrant: Entrant, videos: Sequence[Path], workers: int | None) -> 
         pass
 
 
-def _decode(protocol: Protocol, videos: Sequence[Path], workers: int | None) -> None:
-    for _ in read_requests([Request(str(path), path, ()) for path in videos], protocol, workers):
+def _decode(classifier: Classifier, videos: Sequence[Path], workers: int | None) -> None:
+    requests = [Request(str(path), path, ()) for path in videos]
+    for _ in read_requests(
+        requests,
+        classifier.protocol,
+        workers,
+        decoder=classifier.decoder,
+        device=classifier.device,
+    ):
         pass
 
 

@@ -12,7 +12,7 @@ from vidprune.inference import Unreadable
 from vidprune.metrics import Nearness, nearness
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.reducers.spec import NONE
-from vidprune.video import Protocol
+from vidprune.video import Decoder, Protocol
 
 
 def over_videos(
@@ -21,6 +21,7 @@ def over_videos(
     videos: Sequence[Path],
     *,
     protocol: str | None = None,
+    decoder: Decoder = "pyav",
     workers: int | None = None,
     fewer_views: bool = True,
     tell: Callable[[str], object] = lambda text: None,
@@ -28,12 +29,13 @@ def over_videos(
     """The rows with their speed from files to logits and their nearness to the first, the dense.
 
     `candidates` are what the rows were timed with, of one batch size and mode. Each is given the
-    views of the preset `protocol`, or of what its checkpoint records, at its own frames and size.
+    views of the preset `protocol`, or of what its checkpoint records, at its own frames and size,
+    as `decoder` reads them.
     `fewer_views` adds a row for each reducer that was asked for: the dense model on as many views
     as make its arithmetic equal. Videos that cannot be read are handed back and left out.
     """
     able = [
-        (row, Entrant.of(candidate, _protocol(row, rows[0], candidate, protocol)))
+        (row, Entrant.of(candidate, _protocol(row, rows[0], candidate, protocol), decoder))
         for row, candidate in zip(rows, candidates, strict=True)
         if candidate.reason is None
     ]

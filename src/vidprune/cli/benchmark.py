@@ -10,6 +10,7 @@ from vidprune.cli.options import (
     SOURCES,
     SPECS,
     add_clip_shape,
+    add_decoder,
     add_products,
     add_workers,
     named_path,
@@ -105,6 +106,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
         "--video", dest="videos", nargs="+", default=(), metavar="VIDEO", help="files, folders"
     )
     videos.add_argument("--protocol", metavar="NAME", help="views, such as k400 (the model's own)")
+    add_decoder(videos)
     add_workers(videos)
 
 
@@ -112,7 +114,7 @@ def _add_runs(verb: argparse.ArgumentParser) -> None:
 PLANNED = (
     *("models", "reducers", "against", "smaller", "arch", "frames", "size"),
     *("onednn", "quantize", "attn_implementation"),
-    *("dtypes", "batch_sizes", "modes", "repeats", "protocol", "workers"),
+    *("dtypes", "batch_sizes", "modes", "repeats", "protocol", "decoder", "workers"),
 )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _VIEWS = ("protocol", "sampling", "segments", "crops", "stride", "frames", "size")
 _NAMED_ALIKE = (
     *("reducer", "arch", "config", "positions", "labels", "dtype", "attn_implementation"),
-    *("onednn", "quantize", "batch_size"),
+    *("onednn", "quantize", "batch_size", "decoder"),
 )
 
 

@@ -160,6 +160,11 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--device {arguments.device} is for a job without Ray, which gives each model a GPU "
             "of its own; leave it out, or say cpu"
         )
+    if _on_ray(arguments) and arguments.decoder != "pyav":
+        raise ValueError(
+            f"--decoder {arguments.decoder} is for a job without Ray, whose processes that decode "
+            "have no GPU; leave it out"
+        )
     for name in ("decoders", "models"):
         if getattr(arguments, name) is not None and not _on_ray(arguments):
             raise ValueError(f"--{name} is for Ray; add --ray or --address, or leave it out")
@@ -203,6 +208,7 @@ def _job(
             "attn_implementation": assembly.attn_implementation,
             # Named where they are, so that folders of before go on.
             **({"replayed": True} if assembly.replayed else {}),
+            **({"decoder": assembly.decoder} if assembly.decoder != "pyav" else {}),
             **({"quantize": assembly.quantize} if assembly.quantize else {}),
             "protocol": asdict(model.protocol),
         },

@@ -12,8 +12,9 @@ SOURCES = (
     "Hugging Face id or folder, original .pth or .safetensors (with --arch or --config), name of "
     "an architecture for random weights, or `demo`"
 )
-# As `vidprune.backbones.quantized` has them, which imports torch.
+# As `vidprune.backbones.quantized` and `vidprune.video` have them, which import torch.
 QUANTIZE = ("int8", "float8")
+DECODERS = ("pyav", "torchcodec")
 
 
 def named_path(text: str) -> Path:
@@ -111,7 +112,19 @@ def add_model(
             help="record what is launched on CUDA once and replay it: faster for few views at once,"
             " for the memory of a forward that is kept",
         )
+        add_decoder(group)
     add_machine(group, batches=batches)
+
+
+def add_decoder(group: Any) -> None:
+    """What reads videos."""
+    group.add_argument(
+        "--decoder",
+        choices=DECODERS,
+        default="pyav",
+        help="what reads videos; torchcodec on CUDA has the GPU decode, whose pixels may be some "
+        "levels off (pyav)",
+    )
 
 
 def add_machine(group: Any, *, batches: bool = True, decodes_beside: bool = True) -> None:

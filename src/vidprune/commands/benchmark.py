@@ -28,7 +28,7 @@ from vidprune.prepare import DTYPES
 from vidprune.pruned import prune
 from vidprune.reducers.spec import NONE, describe, parse
 from vidprune.runs import write_atomically
-from vidprune.video import PROTOCOLS
+from vidprune.video import PROTOCOLS, Decoder, check_decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Plan:
     frames and by smaller frames, and the next smaller architecture (or `smaller`, a checkpoint).
     `videos`: also from files to logits, which models need a head for, at the largest batch size
     and in the first mode, with the views of the preset `protocol` (None: what checkpoints record);
-    `workers` as in `Classifier.classify`; `onednn`, `quantize` and `attn_implementation` as in
-    `load`, for dense models as for pruned ones.
+    `decoder` as of `ViewModel`, `workers` as in `Classifier.classify`; `onednn`, `quantize` and
+    `attn_implementation` as in `load`, for dense models as for pruned ones.
     """
 
     models: tuple[str, ...]
@@ -58,6 +58,7 @@ class Plan:
     repeats: int = 10
     videos: tuple[Path, ...] = ()
     protocol: str | None = None
+    decoder: Decoder = "pyav"
     workers: int | None = None
     onednn: bool = False
     quantize: Quantization | None = None
@@ -85,6 +86,7 @@ class Plan:
             raise ValueError(
                 f"protocol={self.protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}"
             )
+        check_decoder(self.decoder)
         if self.workers is not None and self.workers < 0:
             raise ValueError(
                 f"workers={self.workers} must be 0 (decode in this process) or more, or left out"
@@ -285,6 +287,7 @@ def _over_videos(
         candidates[::modes],
         plan.videos,
         protocol=plan.protocol,
+        decoder=plan.decoder,
         workers=plan.workers,
         fewer_views=plan.alternatives,
     )

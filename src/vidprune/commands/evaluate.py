@@ -243,6 +243,7 @@ class _Job:
             onednn=uses_onednn(model),
             compiled=self.classifier.compiled,
             replayed=self.classifier.replayed,
+            decoder=self.classifier.decoder,
             quantized=quantized_as(model),
             batch_size=self.classifier.batch_size,
             processes=len(shares),
@@ -264,6 +265,7 @@ class _Job:
             **({"onednn": True} if uses_onednn(model) else {}),
             **({"compiled": True} if self.classifier.compiled else {}),
             **({"replayed": True} if self.classifier.replayed else {}),
+            **({"decoder": name} if (name := self.classifier.decoder) != "pyav" else {}),
             **({"quantized": kind} if (kind := quantized_as(model)) else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }

@@ -37,13 +37,15 @@ class Alone:
 
         workers = self.workers
         if workers is None:
-            workers = default_workers(self.model.device, usable_cores())
+            workers = default_workers(self.model.device, usable_cores(), self.model.decoder)
         videos = decoded(
             noted(),
             self.model.protocol,
             limits=self.limits,
             fetch=self.fetch,
             workers=workers,
+            decoder=self.model.decoder,
+            device=self.model.device,
         )
         for item, rows in answers(self.model, self.question, videos):
             yield shards.pop(0), item, rows

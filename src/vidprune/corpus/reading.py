@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from vidprune.corpus.fetching import local_file
 from vidprune.corpus.items import Item
 from vidprune.disk import FULL
-from vidprune.video import Protocol, UnreadableVideo
+from vidprune.video import Decoder, Protocol, UnreadableVideo
 from vidprune.video.ahead import in_order
-from vidprune.video.guarded import GuardedReader, Limits
+from vidprune.video.guarded import Limits
+from vidprune.video.readers import Reader, reader
 
 __all__ = ["Decoded", "decode", "decoded"]
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +29,8 @@ class Decoded:
     error: str | None = None
 
 
-def decode(item: Item, reader: GuardedReader, fetch: Limits | None = None) -> Decoded:
-    """One video, by a reader's process, fetched within the limits `fetch` if it is far. Raises
+def decode(item: Item, reader: Reader, fetch: Limits | None = None) -> Decoded:
+    """One video, by a reader, fetched within the limits `fetch` if it is far. Raises
     OSError where this machine has no room for it, NotStarted where it has no process for it."""
     if item.error is not None:
         return Decoded(item, None, item.error)
@@ -47,12 +52,10 @@ def decoded(
     limits: Limits | None = None,
     fetch: Limits | None = None,
     workers: int = 1,
+    decoder: Decoder = "pyav",
+    device: torch.device = _CPU,
 ) -> Iterator[Decoded]:
-    """The videos in order, decoded by so many processes; 0: only once each is asked for."""
-    return in_order(
-        items,
-        lambda item, reader: decode(item, reader, fetch),
-        protocol,
-        limits=limits,
-        workers=workers,
-    )
+    """The videos in order, decoded by so many readers (see `reader`) for a model on `device`; 0:
+    by one, and only once each is asked for."""
+    start = partial(reader, protocol, limits=limits, decoder=decoder, device=device)
+    return in_order(items, lambda item, own: decode(item, own, fetch), start, workers=workers)

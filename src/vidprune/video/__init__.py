@@ -5,6 +5,7 @@ fetches those frames in one pass, `resize` scales them, `clips` joins the three,
 normalises on the device. `datasets` reads lists and folders.
 """
 
+from vidprune.video.by_torchcodec import Decoder, check_decoder
 from vidprune.video.clips import Views, cut_views, read_views
 from vidprune.video.datasets import (
     Sample,
@@ -24,12 +25,14 @@ from vidprune.video.views import PROTOCOLS, Protocol
 __all__ = [
     "IMAGENET",
     "PROTOCOLS",
+    "Decoder",
     "Frames",
     "Normalisation",
     "Protocol",
     "Sample",
     "UnreadableVideo",
     "Views",
+    "check_decoder",
     "class_names",
     "cut_views",
     "expand_inputs",

@@ -3,12 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from threading import local
 from typing import TypeVar
 
-from vidprune.video.guarded import GuardedReader, Limits
-from vidprune.video.views import Protocol
+from vidprune.video.readers import Reader
 
 __all__ = ["in_order"]
 
@@ -18,41 +18,39 @@ Answer = TypeVar("Answer")
 
 def in_order(
     asked: Iterable[Asked],
-    read: Callable[[Asked, GuardedReader], Answer],
-    protocol: Protocol,
+    read: Callable[[Asked, Reader], Answer],
+    start: Callable[[], Reader],
     *,
-    limits: Limits | None = None,
     workers: int = 1,
 ) -> Iterator[Answer]:
-    """What `read` makes of each, in order, in so many processes; 0: in one, and only once each is
-    asked for."""
+    """What `read` makes of each, in order, with so many readers at work that `start` makes; 0: with
+    one, and only once each is asked for."""
     if workers < 0:
         raise ValueError(f"workers={workers} must be 0 (decode when asked) or more")
     if workers == 0:
-        with GuardedReader(protocol, limits) as reader:
+        with closing(start()) as reader:
             for each in asked:
                 yield read(each, reader)
         return
-    yield from _ahead(asked, read, protocol, limits, workers)
+    yield from _ahead(asked, read, start, workers)
 
 
 def _ahead(
     asked: Iterable[Asked],
-    read: Callable[[Asked, GuardedReader], Answer],
-    protocol: Protocol,
-    limits: Limits | None,
+    read: Callable[[Asked, Reader], Answer],
+    start: Callable[[], Reader],
     workers: int,
 ) -> Iterator[Answer]:
-    """Each thread waits for a process of its own; twice as many videos as threads are under way."""
+    """Each thread waits for a reader of its own; twice as many videos as threads are under way."""
     own = local()
-    readers: list[GuardedReader] = []
+    readers: list[Reader] = []
 
-    def start() -> None:
-        own.reader = GuardedReader(protocol, limits)
+    def begin() -> None:
+        own.reader = start()
         readers.append(own.reader)
 
     remaining = iter(asked)
-    pool = ThreadPoolExecutor(workers, initializer=start)
+    pool = ThreadPoolExecutor(workers, initializer=begin)
 
     def sent(count: int) -> Iterator[Future[Answer]]:
         for each in islice(remaining, count):

@@ -1,13 +1,16 @@
 """A video file and a protocol -> its views, ready for the device."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
+from vidprune.video.by_torchcodec import Decoder, Unsuited, read_by_torchcodec
 from vidprune.video.decode import Frames, read_frames
+from vidprune.video.on_device import cut_on_device, resize_on_device
 from vidprune.video.resize import resize_short_side
 from vidprune.video.views import Protocol, crop_offsets
 
@@ -47,14 +50,40 @@ def cut_views(frames: Frames, protocol: Protocol) -> torch.Tensor:
     return torch.from_numpy(pixels)
 
 
-def read_views(path: str | os.PathLike[str], protocol: Protocol, *, threads: int = 1) -> Views:
-    """Decode a video once and return the views of `protocol`.
+def read_views(
+    path: str | os.PathLike[str],
+    protocol: Protocol,
+    *,
+    threads: int = 1,
+    decoder: Decoder = "pyav",
+    device: torch.device | None = None,
+) -> Views:
+    """Decode a video once and return the views of `protocol`, on `device` (None: the CPU).
 
     Every frame that some view needs is converted and resized once; the views are cut from
-    memory. `threads` goes to the decoder (see `read_frames`).
+    memory. `threads` goes to PyAV's decoder (see `read_frames`). With `decoder` "torchcodec" the
+    device decodes, resizes and cuts; PyAV reads what torchcodec does not, which a warning says
+    once. On a CPU the pixels are the same; a GPU's own decoder may be some levels off.
 
     Raises UnreadableVideo where the file cannot be read to its end.
     """
+    device = device or torch.device("cpu")
+    if decoder == "torchcodec":
+        try:
+            return _by_torchcodec(path, protocol, device)
+        except Unsuited as error:
+            # One and the same text is warned of once.
+            warnings.warn(
+                f"torchcodec does not read every video here ({error}); PyAV reads those",
+                stacklevel=2,
+            )
     resize = partial(resize_short_side, size=protocol.size)
     frames = read_frames(path, protocol.needed, prepare=resize, threads=threads)
-    return Views(cut_views(frames, protocol), frames.num_frames, protocol.views)
+    pixels = cut_views(frames, protocol).to(device)
+    return Views(pixels, frames.num_frames, protocol.views)
+
+
+def _by_torchcodec(path: str | os.PathLike[str], protocol: Protocol, device: torch.device) -> Views:
+    resize = partial(resize_on_device, size=protocol.size)
+    frames = read_by_torchcodec(path, protocol.needed, device=device, prepare=resize)
+    return Views(cut_on_device(frames, protocol), frames.num_frames, protocol.views)

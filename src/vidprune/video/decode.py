@@ -22,7 +22,7 @@ from vidprune.video.opening import OpenVideo, Path, UnreadableVideo, message_of,
 from vidprune.video.seeking import Astray, Route, along, route_to
 from vidprune.video.upright import Converter, Image
 
-__all__ = ["Frames", "read_frames"]
+__all__ = ["Frames", "announced_frames", "read_frames"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def read_frames(
     if threads < 0:
         raise ValueError(f"threads is {threads}, but must be 1 or more, or 0 for one per core")
     with opened(path, threads) as video:
-        expected = _announced_frames(video)
+        expected = announced_frames(video)
         wanted = _wanted(choose, expected)
         route = None if video.missing_bytes else route_to(wanted, expected, path)
         if route is None:
@@ -144,7 +144,8 @@ def _decoded(video: OpenVideo, expected: int) -> Iterator[VideoFrame]:
         ) from error
 
 
-def _announced_frames(video: OpenVideo) -> int:
+def announced_frames(video: OpenVideo) -> int:
+    """How many frames the container says that there are, or else how many packets hold data."""
     # Headers can hold anything; more frames than bytes is no number to make a list of.
     if 0 < video.stream.frames <= video.num_bytes:
         return video.stream.frames

@@ -14,6 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import BinaryIO
 
+from vidprune.video.by_torchcodec import Decoder
 from vidprune.video.clips import read_views
 from vidprune.video.opening import UnreadableVideo
 from vidprune.video.views import Protocol
@@ -23,16 +24,17 @@ __all__ = ["answer", "request"]
 READY = b"ready\n"
 
 
-def request(path: str | os.PathLike[str], protocol: Protocol) -> bytes:
+def request(path: str | os.PathLike[str], protocol: Protocol, decoder: Decoder) -> bytes:
     """What the process is asked, as one line."""
-    return _line({"path": os.fspath(path), "protocol": asdict(protocol)})
+    return _line({"path": os.fspath(path), "protocol": asdict(protocol), "decoder": decoder})
 
 
 def answer(asked: bytes, output: BinaryIO, *, gib: float | None) -> None:
     """Decode what a line asks for; write a line that says what follows, and the pixels."""
     told = json.loads(asked)
+    protocol, decoder = Protocol(**told["protocol"]), told["decoder"]
     try:
-        pixels = read_views(told["path"], Protocol(**told["protocol"])).pixels.numpy()
+        pixels = read_views(told["path"], protocol, decoder=decoder).pixels.numpy()
     except UnreadableVideo as error:
         output.write(_line({"error": error.reason}))
     except (MemoryError, RuntimeError) as error:

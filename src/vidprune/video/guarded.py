@@ -18,6 +18,7 @@ from types import TracebackType
 
 import torch
 
+from vidprune.video.by_torchcodec import Decoder
 from vidprune.video.decoding import READY, request
 from vidprune.video.opening import UnreadableVideo
 from vidprune.video.views import Protocol
@@ -60,14 +61,17 @@ class NotStarted(RuntimeError):
 
 
 class GuardedReader:
-    """Reads the views of `protocol`, video after video, in one process that outlives them.
+    """Reads the views of `protocol`, video after video, in one process that outlives them, by
+    `decoder` on its CPU (see `read_views`).
 
     It takes two seconds to start, with the first video. Use it in a `with` block, or `close` it,
     from whatever thread; `closed` tells those who read for it.
     """
 
-    def __init__(self, protocol: Protocol, limits: Limits | None = None) -> None:
-        self.protocol, self.limits = protocol, limits or Limits()
+    def __init__(
+        self, protocol: Protocol, limits: Limits | None = None, decoder: Decoder = "pyav"
+    ) -> None:
+        self.protocol, self.limits, self.decoder = protocol, limits or Limits(), decoder
         self.closed = Event()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -133,7 +137,7 @@ class GuardedReader:
         assert process.stdin is not None, "it was asked for"
         stream = _Stream(process, self.limits.seconds)
         try:
-            process.stdin.write(request(path, self.protocol))
+            process.stdin.write(request(path, self.protocol, self.decoder))
             process.stdin.flush()
         except OSError:
             raise _GivenUp(_end_of(process)) from None

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["resize_short_side", "resized_shape"]
+__all__ = ["resize_short_side", "resized_shape", "taps"]
 
 _ONE = 2048
 
@@ -43,7 +43,7 @@ def _resize(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArra
     blended *= left_weight
     blended += np.take(image, right, axis=1).reshape(rows, -1) * right_weight
     blended >>= 4
-    above, below, above_weight, below_weight = _taps(rows, height)
+    above, below, above_weight, below_weight = taps(rows, height)
     top = np.take(blended, above, axis=0)
     top *= above_weight[:, None]
     top >>= 16
@@ -62,7 +62,7 @@ Taps = tuple[
 
 
 @lru_cache(maxsize=64)
-def _taps(length_in: int, length_out: int) -> Taps:
+def taps(length_in: int, length_out: int) -> Taps:
     """Return the two source positions of every output position, and their weights of 1/2048.
 
     Beyond an edge both positions are the edge; the weights stay as they fall.
@@ -80,5 +80,5 @@ def _taps(length_in: int, length_out: int) -> Taps:
 @lru_cache(maxsize=64)
 def _taps_along_row(length_in: int, length_out: int, channels: int) -> Taps:
     """Taps along a row of interleaved channels: weights are repeated for each channel."""
-    first, second, first_weight, second_weight = _taps(length_in, length_out)
+    first, second, first_weight, second_weight = taps(length_in, length_out)
     return first, second, first_weight.repeat(channels), second_weight.repeat(channels)

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 
 from vidprune.video.opening import OpenVideo, Path, opened
 
-__all__ = ["Astray", "Route", "Stretch", "along", "route_to", "stretches_for"]
+__all__ = ["Astray", "Route", "Stretch", "along", "keys_by_stamp", "route_to", "stretches_for"]
 
 # What it costs to get to a stretch, in frames that might have been decoded instead.
 _FRAMES_PER_SEEK = 8
@@ -51,7 +51,7 @@ def route_to(wanted: Collection[int], num_frames: int, path: Path) -> Route | No
     if not wanted or num_frames - len(wanted) < _LEAST_LEFT_OUT:
         return None
     with opened(path, 1) as video:
-        keys = _keys_by_stamp(video)
+        keys = keys_by_stamp(video)
     stamps = tuple(sorted(keys))
     if len(stamps) != num_frames or not keys[stamps[0]]:
         return None
@@ -60,7 +60,7 @@ def route_to(wanted: Collection[int], num_frames: int, path: Path) -> Route | No
     return Route(stretches, stamps) if stretches else None
 
 
-def _keys_by_stamp(video: OpenVideo) -> dict[int, bool]:
+def keys_by_stamp(video: OpenVideo) -> dict[int, bool]:
     """Whether decoding can start there, for the timestamp of every packet of a file; empty where
     that leaves anything open."""
     keys: dict[int, bool] = {}

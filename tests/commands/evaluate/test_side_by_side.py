@@ -21,9 +21,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The videos in the order in which they are decoded."""
     names: list[str] = []
 
-    def read(path: Path, protocol: Protocol) -> Any:
+    def read(path: Path, protocol: Protocol, **how: Any) -> Any:
         names.append(path.name)
-        return read_views(path, protocol)
+        return read_views(path, protocol, **how)
 
     monkeypatch.setattr("vidprune.reading.read_views", read)
     return names
@@ -94,7 +94,7 @@ def test_classifiers_that_cannot_share_a_pass_are_refused_and_lose_nothing(
 ) -> None:
     shutil.copytree(undisturbed("none"), tmp_path / "none")
     before = (tmp_path / "none" / "views.jsonl").read_bytes()
-    with pytest.raises(ValueError, match="give them one protocol and one batch size"):
+    with pytest.raises(ValueError, match="give them one batch_size"):
         evaluate_each(
             {
                 tmp_path / "none": classifier(job, "none"),

@@ -1,0 +1,415 @@
+"""torchcodec's views are PyAV's, to the pixel, or PyAV reads them; and frames on a device too."""
+
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidprune.video import (
+    PROTOCOLS,
+    Protocol,
+    UnreadableVideo,
+    by_torchcodec,
+    check_decoder,
+    cut_views,
+    read_views,
+    readers,
+)
+from vidprune.video.by_torchcodec import Unsuited, read_by_torchcodec
+from vidprune.video.decode import Frames
+from vidprune.video.guarded import GuardedReader
+from vidprune.video.on_device import FramesOnDevice, cut_on_device, resize_on_device
+from vidprune.video.resize import resize_short_side
+
+CPU = torch.device("cpu")
+SMALL = Protocol(sampling="dense", segments=2, crops=3, frames=8, size=32)
+H264 = {"codec": "libx264", "pixel_format": "yuv420p"}
+
+
+def drifting(frames=40, height=64, width=96):
+    """Blocks of many colours that drift: a frame for another, or colours by another rule, show."""
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    image = blocks.repeat(8, axis=0).repeat(8, axis=1)
+    return [np.roll(image, 3 * number, axis=1).copy() for number in range(frames)]
+
+
+def assert_reads(path, protocol=SMALL):
+    """torchcodec reads it, and not PyAV, and says the same."""
+    frames = read_by_torchcodec(
+        path, protocol.needed, device=CPU, prepare=lambda images: resize_on_device(images, 32)
+    )
+    views, expected = cut_on_device(frames, protocol), read_views(path, protocol)
+    assert frames.num_frames == expected.num_frames
+    assert torch.equal(views, expected.pixels)
+
+
+def reason_of(path):
+    with pytest.raises(Unsuited) as caught:
+        read_by_torchcodec(path, SMALL.needed, device=CPU, prepare=torch.clone)
+    return str(caught.value)
+
+
+# --- frames on a device ---
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_frames_on_a_device_are_resized_to_the_pixel_as_on_the_cpu(height, width, size, seed):
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    found = resize_on_device(torch.from_numpy(images), size)
+    assert np.array_equal(found, np.stack([resize_short_side(each, size) for each in images]))
+    assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("num_frames", [1, 5, 40])
+@pytest.mark.parametrize("name", [*PROTOCOLS])
+def test_views_are_cut_on_a_device_as_on_the_cpu(name, num_frames):
+    protocol = PROTOCOLS[name]
+    indices = protocol.needed(num_frames)
+    images = torch.arange(len(indices)).view(-1, 1, 1, 1) + torch.arange(230).view(1, 1, 1, -1)
+    images = (images % 256).to(torch.uint8).expand(-1, 3, 224, -1)
+    found = cut_on_device(FramesOnDevice(num_frames, indices, images), protocol)
+    by_index = dict(zip(indices, images.numpy(), strict=True))
+    assert torch.equal(found, cut_views(Frames(num_frames, by_index), protocol))
+
+
+# --- what torchcodec reads, and what not ---
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mov", "libx264", "yuv420p"),
+        ("b_frames_hevc.mp4", "libx265", "yuv420p"),
+        ("vp8.webm", "libvpx", "yuv420p"),
+        ("vp9.webm", "libvpx-vp9", "yuv420p"),
+        ("av1.mkv", "libsvtav1", "yuv420p"),
+        ("xvid.mp4", "mpeg4", "yuv420p"),
+        ("full_range.mkv", "libx264", "yuvj420p"),
+        ("motion_jpeg.mov", "mjpeg", "yuvj420p"),
+    ],
+)
+def test_the_usual_kinds_of_file_give_the_same_views(
+    torchcodec, videos, tmp_path, name, codec, pixel_format
+):
+    path = videos.write(tmp_path / name, drifting(), codec=codec, pixel_format=pixel_format)
+    assert_reads(path)
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS])
+def test_every_protocol_gives_the_same_views(torchcodec, videos, tmp_path, name):
+    path = videos.write(tmp_path / "a.mp4", drifting(300), **H264)
+    views = [read_views(path, PROTOCOLS[name], decoder=each) for each in ("pyav", "torchcodec")]
+    assert torch.equal(views[0].pixels, views[1].pixels)
+    assert (views[0].num_frames, views[0].order) == (views[1].num_frames, views[1].order)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turned_videos_are_upright_and_mirrored_ones_are_for_pyav(
+    torchcodec, videos, tmp_path, degrees, mirrored
+):
+    turned = {"orientation": (degrees, mirrored, False)}
+    path = videos.write(tmp_path / "phone.mp4", drifting(9), **H264, **turned)
+    if mirrored:
+        assert reason_of(path) == "it is mirrored"
+    else:
+        assert_reads(path)
+
+
+@pytest.mark.parametrize(
+    "ticks", [[100 + 2 * n for n in range(12)], [0, 2, 10, 30, 32, 90, 92, 94, 200, 300, 302, 304]]
+)
+def test_frames_are_told_apart_by_whatever_times_they_have(torchcodec, videos, tmp_path, ticks):
+    path = videos.write(
+        tmp_path / "vfr.mkv", drifting(12), codec="ffv1", pixel_format="yuv420p", ticks=ticks
+    )
+    assert_reads(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("a.avi", {"codec": "mpeg4", "pixel_format": "yuv420p"}, "its container is avi"),
+        ("a.ts", H264, "its container is mpegts"),
+        ("a.h264", H264, "its container is h264"),
+        ("a.gif", {"codec": "gif", "pixel_format": "rgb8"}, "its container is gif"),
+        ("a.mp4", H264 | {"pixel_format": "yuv420p10le"}, "its pixels are yuv420p10le"),
+        ("a.mkv", H264 | {"pixel_format": "yuv444p"}, "its pixels are yuv444p"),
+        ("odd.mkv", {"codec": "ffv1", "pixel_format": "yuv420p"}, "its sides are odd"),
+        (
+            "same_times.mkv",
+            H264 | {"ticks": [0, 1, 2, 30, 31, 32, 200, 201, 400, 401, 402, 500]},
+            "its packets do not tell its frames",
+        ),
+    ],
+)
+def test_what_it_would_show_otherwise_is_for_pyav(
+    torchcodec, videos, tmp_path, name, options, says
+):
+    images = drifting(12)
+    if name.startswith("odd"):
+        images = [image[:-1, :-1].copy() for image in images]
+    path = videos.write(tmp_path / name, images, **options)
+    assert reason_of(path) == says
+    with pytest.warns(UserWarning, match=f"{says}.; PyAV reads those"):
+        found = read_views(path, SMALL, decoder="torchcodec")
+    assert torch.equal(found.pixels, read_views(path, SMALL).pixels)
+
+
+def test_a_video_that_changes_its_size_is_for_pyav(torchcodec, videos, tmp_path):
+    parts = [videos.write(tmp_path / f"{h}.ts", drifting(9, h), **H264) for h in (48, 96)]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert reason_of(tmp_path / "both.ts") == "its container is mpegts"
+
+
+def test_a_reason_is_told_once(torchcodec, videos, tmp_path):
+    names = "a.ts", "b.ts", "c.mkv"
+    formats = "yuv420p", "yuv420p", "yuv444p"
+    for name, pixels in zip(names, formats, strict=True):
+        videos.write(tmp_path / name, drifting(9), codec="libx264", pixel_format=pixels)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for name in names:
+            read_views(tmp_path / name, SMALL, decoder="torchcodec")
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.95])
+def test_what_pyav_refuses_is_refused_in_its_words(torchcodec, videos, tmp_path, kept):
+    whole = videos.write(tmp_path / "whole.mkv", drifting(), **H264).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: int(kept * len(whole))])
+    said = []
+    for decoder in ("pyav", "torchcodec"):
+        with (
+            warnings.catch_warnings(action="ignore"),
+            pytest.raises(UnreadableVideo) as caught,
+        ):
+            read_views(tmp_path / "cut.mkv", SMALL, decoder=decoder)
+        said.append(caught.value.reason)
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("name", ["no.mp4", "empty.mp4", "text.mp4", "list.m3u8"])
+def test_what_is_no_video_is_refused_in_pyavs_words(tmp_path, name):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n")
+    said = []
+    for decoder in ("pyav", "torchcodec"):
+        with pytest.raises(UnreadableVideo) as caught:
+            read_views(tmp_path / name, SMALL, decoder=decoder)
+        said.append(caught.value.reason)
+    assert said[0] == said[1]
+
+
+def test_damage_that_loses_no_frame_changes_nothing_but_who_reads(torchcodec, videos, tmp_path):
+    """What is refused, or lost on the way, may have its fault where torchcodec does not look."""
+    same = 0
+    data = videos.write(tmp_path / "whole.mp4", drifting(), **H264).read_bytes()
+    generator = np.random.default_rng(1)
+    for number in range(40):
+        bad = bytearray(data)
+        for place in generator.integers(0, len(data), 1 + number % 7):
+            bad[place] ^= int(generator.integers(1, 256))
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(bad)
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                expected = read_views(path, SMALL)
+            except UnreadableVideo:
+                continue
+            if expected.num_frames < 40:
+                continue
+            found = read_views(path, SMALL, decoder="torchcodec")
+        assert found.num_frames == expected.num_frames, number
+        assert torch.equal(found.pixels, expected.pixels), number
+        same += 1
+    assert same > 5
+
+
+@pytest.mark.parametrize("protocol", ["single", "k400", "ssv2"])
+def test_real_clips_give_the_same_views(torchcodec, shared, protocol):
+    read = []
+    for path in sorted(shared("clips").iterdir()):
+        if path.suffix == ".md":
+            continue
+        answers = []
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for decoder in ("pyav", "torchcodec"):
+                try:
+                    answers.append(read_views(path, PROTOCOLS[protocol], decoder=decoder).pixels)
+                except UnreadableVideo as error:
+                    answers.append(error.reason)
+        if isinstance(answers[0], str):
+            assert answers[0] == answers[1]
+        else:
+            assert torch.equal(*answers), path.name
+            read += [path.name] if not told else []
+    assert len(read) >= 12
+
+
+# --- what a decoder might do ---
+
+
+class FakeDecoder:
+    """torchcodec's, of a video whose frames it gets wrong."""
+
+    shift, breaks, seconds = 0, None, None
+
+    def __init__(self, source, **options):
+        assert options["stream_index"] == 0
+        assert callable(source.read)
+
+    def get_frames_at(self, indices):
+        if self.breaks is not None:
+            raise self.breaks
+        places = torch.tensor(indices)
+        data = (places % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 64, 96, 3)
+        return SimpleNamespace(data=data, pts_seconds=(places + self.shift) / 25)
+
+
+@pytest.fixture
+def fake(monkeypatch, videos, tmp_path):
+    made = ModuleType("torchcodec.decoders")
+    made.VideoDecoder = type("Fake", (FakeDecoder,), {})
+    monkeypatch.setitem(sys.modules, "torchcodec", ModuleType("torchcodec"))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", made)
+    path = videos.write(tmp_path / "a.mp4", drifting(), **H264)
+    return SimpleNamespace(decoder=made.VideoDecoder, path=path)
+
+
+def test_frames_come_in_order_and_the_last_one_is_looked_at(fake):
+    chosen = read_by_torchcodec(
+        fake.path, lambda n: [30, 2, 30, 7], device=CPU, prepare=lambda images: images.movedim(3, 1)
+    )
+    assert (chosen.num_frames, chosen.indices) == (40, (2, 7, 30))
+    assert chosen.images[:, 0, 0, 0].tolist() == [2, 7, 30]
+    assert chosen.images.shape == (3, 3, 64, 96)
+
+
+def test_frames_of_another_time_are_not_taken(fake):
+    fake.decoder.shift = 1
+    assert reason_of(fake.path) == "other frames come out than its packets tell of"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), IndexError("no"), ValueError("no")])
+def test_a_decoder_that_breaks_is_no_end(fake, error):
+    fake.decoder.breaks = error
+    with pytest.warns(UserWarning, match="it cannot read it"):
+        views = read_views(fake.path, SMALL, decoder="torchcodec")
+    assert torch.equal(views.pixels, read_views(fake.path, SMALL).pixels)
+
+
+# --- whether it can be had ---
+
+
+def test_another_decoder_is_refused():
+    with pytest.raises(ValueError, match="decoder='ffmpeg' is not known; choose one of pyav, torc"):
+        check_decoder("ffmpeg")
+
+
+def test_without_torchcodec_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(by_torchcodec, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'vidprune\[torchcodec\]'"):
+        check_decoder("torchcodec")
+    check_decoder("pyav")
+
+
+@pytest.mark.parametrize("version", ["0.13.0+cpu", "0.17.0+cu130"])
+def test_one_that_is_built_for_cpus_is_refused_for_a_gpu(fake, monkeypatch, version):
+    monkeypatch.setattr(by_torchcodec, "find_spec", lambda name: object())
+    monkeypatch.setattr(sys.modules["torchcodec"], "__version__", version, raising=False)
+    check_decoder("torchcodec", CPU)
+    if version.endswith("cpu"):
+        with pytest.raises(ValueError, match=r"0.13.0\+cpu, which decodes on no GPU"):
+            check_decoder("torchcodec", torch.device("cuda"))
+    else:
+        check_decoder("torchcodec", torch.device("cuda"))
+
+
+def test_torchcodec_without_its_libraries_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    monkeypatch.setattr(by_torchcodec, "find_spec", lambda name: object())
+    with pytest.raises(ValueError, match="needs FFmpeg's shared libraries"):
+        check_decoder("torchcodec")
+
+
+# --- who reads for others ---
+
+
+def test_a_process_of_its_own_reads_alike(torchcodec, videos, tmp_path):
+    path = videos.write(tmp_path / "a.mp4", drifting(), **H264)
+    with GuardedReader(SMALL, decoder="torchcodec") as reader:
+        assert torch.equal(reader.read(path), read_views(path, SMALL).pixels)
+
+
+def test_a_process_is_told_which_decoder(monkeypatch, videos, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        "vidprune.video.guarded.request", lambda *told: asked.append(told) or b"{}\n"
+    )
+    with GuardedReader(SMALL, decoder="torchcodec") as reader, pytest.raises(UnreadableVideo):
+        reader.read(tmp_path / "a.mp4")
+    assert asked == [(tmp_path / "a.mp4", SMALL, "torchcodec")]
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_without_cuda_a_process_reads(device):
+    made = readers.reader(SMALL, decoder="torchcodec", device=torch.device(device))
+    assert isinstance(made, GuardedReader)
+    assert made.decoder == "torchcodec"
+
+
+def test_a_gpu_reads_on_a_stream_of_its_own_that_nobody_waits_for_but_itself(monkeypatch):
+    """What happens in which order; `make test-gpu` tries it for real."""
+    happened = []
+    device = torch.device("cuda", 0)
+
+    class Stream:
+        def __init__(self, of):
+            assert of == device
+
+        def __enter__(self):
+            happened.append("begun")
+
+        def __exit__(self, *_):
+            happened.append("ended")
+
+        def synchronize(self):
+            happened.append("waited")
+
+    pixels = SimpleNamespace(record_stream=lambda stream: happened.append(stream))
+
+    def read(path, protocol, **how):
+        assert (protocol, how) == (SMALL, {"decoder": "torchcodec", "device": device})
+        happened.append(path)
+        return SimpleNamespace(pixels=pixels)
+
+    monkeypatch.setattr(readers, "read_views", read)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda of: f"the model's on {of}")
+    made = readers.reader(SMALL, decoder="torchcodec", device=device)
+    assert made.read(Path("a.mp4")) is pixels
+    assert happened == ["begun", Path("a.mp4"), "waited", "ended", "the model's on cuda:0"]
+    made.close()
+    assert made.closed.is_set()
+    with pytest.raises(RuntimeError, match="this reader is closed"):
+        made.read(Path("a.mp4"))
+
+
+def test_pyav_reads_for_a_gpu_in_a_process():
+    made = readers.reader(SMALL, device=torch.device("cuda"))
+    assert isinstance(made, GuardedReader)
+    assert made.decoder == "pyav"
