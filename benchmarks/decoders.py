@@ -3,9 +3,9 @@
     python benchmarks/decoders.py FILE [FILE ...] [--device cuda] [--protocol k400]
 
 Needs torchcodec and FFmpeg's shared libraries (`make test` links PyAV's to .venv/ffmpeg, which
-LD_LIBRARY_PATH may name). For each file it says who reads its views where torchcodec is asked, and why if that is PyAV; the
-largest and the mean difference of 8-bit pixels; and milliseconds of both, in turn. Writes
-benchmarks/results/cpu/decoders.json (--output names another file).
+LD_LIBRARY_PATH may name). For each file it says who reads its views where torchcodec is asked, and
+why if that is PyAV; the largest and the mean difference of 8-bit pixels; and milliseconds of both,
+in turn. Writes benchmarks/results/cpu/decoders.json (--output names another file).
 """
 
 import argparse

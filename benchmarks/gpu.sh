@@ -11,7 +11,8 @@
 # Parts: small, base, large, huge (r = 0 to 96, eager and with compiled blocks), graph-base and
 # graph-large (r = 0, 64 and 96, replayed, by blocks and as one graph), rivals (ViT-B, r = 64, every
 # reducer), selection (ViT-L, r = 64, by Triton's kernels and by torch), beyond-base and beyond-large
-# (Ward's merging at three costs), all.
+# (Ward's merging at three costs), all; and where CLIPS names a folder of videos, video (ViT-S and ViT-L
+# from files to logits, decoded by PyAV and by the GPU, and how far its pixels are off).
 # Weights are random. Wheels in wheels/ (av, transformers, ...) are installed beforehand; one of
 # vidprune itself lets records name its version.
 set -euo pipefail
@@ -54,6 +55,17 @@ beyond-base | beyond-large)
 selection)
     run --model vit_large_patch16_224 --reducer sta:r=64 sta:r=64,backend=torch --against random random:fold=true \
         --no-alternatives --mode eager blocks graph "${@:2}" ;;
+video)
+    clips="${CLIPS:?names a folder of videos}"
+    for size in small large; do
+        for decoder in pyav torchcodec; do
+            part="video-$size-$decoder" run --model "vit_${size}_patch16_224" --reducer sta:r=64 \
+                --against random random:fold=true --no-alternatives --protocol k400 \
+                --video "$clips" --decoder "$decoder" "${@:2}"
+        done
+    done
+    python3 benchmarks/decoders.py "$clips"/* --device cuda \
+        --output "${OUT:-benchmarks/results/gpu}/decoders.json" ;;
 *)
     echo "gpu.sh: no part is called $part; choose one of ${parts[*]} or all" >&2
     exit 2 ;;

@@ -110,7 +110,7 @@ def from_files() -> str:
 
 
 def decoders() -> str:
-    """torchcodec's views beside PyAV's, file by file."""
+    """Views by torchcodec beside PyAV's, file by file."""
     record = report_record("cpu/decoders")
     lines = [
         "| file | frames | read by | off by at most | PyAV, ms | asked for torchcodec, ms |",

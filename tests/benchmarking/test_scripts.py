@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def test_every_record_is_asked_for_once_in_words_that_the_command_knows(
         rows = [row for row in (*plan.against, *plan.reducers) if row.startswith(baseline)]
         assert {"fold=true" in row for row in rows} == {False, True}, "plain and folded"
     assert len(subjects(plans[0], plans[0].models[0])) > 2
+
+
+def test_a_gpu_decodes_beside_pyav_where_there_are_videos(torchcodec: None, tmp_path: Path) -> None:
+    *runs, comparison = asked("gpu.sh", tmp_path, "video")
+    plans = [planned(words) for words in runs]
+    assert Counter((plan.models[0], plan.decoder) for plan in plans) == Counter(
+        {
+            (f"vit_{size}_patch16_224", decoder): 3
+            for size in ("small", "large")
+            for decoder in ("pyav", "torchcodec")
+        }
+    )
+    assert all(plan.against == ("random", "random:fold=true") for plan in plans)
+    assert len({words[words.index("--output") + 1] for words in runs}) == len(runs)
+    assert comparison[0] == "benchmarks/decoders.py"
+    assert comparison[comparison.index("--device") + 1] == "cuda"
 
 
 @pytest.mark.parametrize("script", RECORDS)
