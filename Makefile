@@ -24,7 +24,7 @@ test-slow: .venv/.tested
 	$(PYTEST) -m "slow and not gpu"
 
 test-gpu: .venv/.tested
-	$(BIN)/python -m pytest -m gpu
+	$(WITH_FFMPEG) $(BIN)/python -m pytest -m gpu
 
 lint: .venv/.tested
 	$(BIN)/ruff check

@@ -90,14 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in options.files:
         rows.append(compared(path, protocol, options.device, options.repeats))
         print(json.dumps(rows[-1]), flush=True)
-    import torchcodec
-
     given = sys.argv[1:] if arguments is None else arguments
     record = {
         "rows": rows,
         "protocol": options.protocol,
         "repeats": options.repeats,
-        "environment": environment(options.device) | {"torchcodec": torchcodec.__version__},
+        "environment": environment(options.device),
         "command": shlex.join(["python", "benchmarks/decoders.py", *given]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -121,8 +121,7 @@ def decoders() -> str:
             lines.append(f"| `{row['file']}` | | refused: {row['refused']} | | | |")
             continue
         assert row["same_frames"], "it would have to be said"
-        reason = re.search(r"\((.*)\)", row["instead"] or "")
-        who = f"PyAV: {reason[1]}" if reason else "torchcodec"
+        who = f"PyAV: {row['instead'].split(': ')[1]}" if row["instead"] else "torchcodec"
         spent = " | ".join(f"{value:.0f}" for value in row["milliseconds"].values())
         lines.append(f"| `{row['file']}` | {row['frames']} | {who} | {row['most']} | {spent} |")
     told = record["environment"]

@@ -58,7 +58,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Launches:
         "current_stream": lambda device: Stream("usual"),
         "stream": lambda stream: nullcontext(),
         "device": lambda device: nullcontext(),
-        "graph": lambda graph, stream: Recording(stream),
+        "graph": lambda graph, stream, capture_error_mode: Recording(stream),
         "CUDAGraph": lambda: SimpleNamespace(replay=launches.replay),
     }
     for name, fake in cuda.items():

@@ -4,7 +4,11 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import get_args
 
+import av
 import pyarrow.parquet
 import pytest
 import torch
@@ -13,12 +17,15 @@ import tiny_job
 from tiny_job import drifting_images, write_checkpoint, write_list, write_video
 from vidprune import cli, inference, reading
 from vidprune.backbones.checkpoints import load
+from vidprune.cli import corpora
+from vidprune.cli.options import DECODERS
+from vidprune.commands.evaluate import evaluate
 from vidprune.corpus import alone
 from vidprune.inference import Classifier, classify_with_each
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
 from vidprune.reading import Request, default_workers
-from vidprune.video import clips
+from vidprune.video import Decoder, clips, read_list, readers
 
 NAMES = [f"{number:02d}.mp4" for number in range(4)]
 
@@ -99,6 +106,29 @@ def test_predict_says_the_same(torchcodec, job, by_pyav, capsys):
     assert by_pyav == ["02.mp4"]
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_who_runs_a_command_is_told_once_why_pyav_reads(torchcodec, job, tmp_path, workers, capfd):
+    """Also by processes that decode, whose warnings are not their own to show."""
+    names = ["00.mp4", "a.avi", "b.avi", "c.mkv"]
+    for name in names[1:3]:
+        write_video(tmp_path / name, drifting_images(2))
+    with av.open(str(tmp_path / "c.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 40, 56, "yuv420p"
+        for image in drifting_images(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    (tmp_path / "00.mp4").write_bytes((job / "00.mp4").read_bytes())
+    asked = ["predict", *(str(tmp_path / name) for name in names), "--json", "--device", "cpu"]
+    model = ("--model", str(job / "model"), "--reducer", "none", "--workers", workers)
+    assert cli.main([*asked, *model, "--decoder", "torchcodec"]) == 0
+    said = [line for line in capfd.readouterr().err.splitlines() if "torchcodec" in line]
+    assert sorted(said) == [
+        "vidprune: PyAV reads videos that are not for torchcodec: its codec is ffv1",
+        "vidprune: PyAV reads videos that are not for torchcodec: its container is avi",
+    ]
+
+
 def test_a_report_names_it_and_another_decoder_is_another_run(torchcodec, job, tmp_path, capsys):
     rest = ("--data", str(job), "--output", str(tmp_path))
     assert command(job, "evaluate", "torchcodec", *rest) == 0
@@ -173,6 +203,48 @@ def test_models_with_other_decoders_cannot_go_side_by_side(torchcodec, job):
         list(classify_with_each(made, []))
 
 
+def test_the_command_lines_decoders_are_the_librarys():
+    assert get_args(Decoder) == DECODERS
+
+
+def test_a_gpus_pixels_are_told_apart(job):
+    made = classifier(job, "pyav")
+    assert made.read_by == "pyav"
+    made.decoder = "torchcodec"
+    assert made.read_by == "torchcodec"
+    made.device = torch.device("cuda", 1)
+    assert made.read_by == "torchcodec on cuda"
+
+
+def test_a_model_names_its_gpu_whatever_thread_asks(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for given, wanted in (("cuda", "cuda:3"), ("cuda:1", "cuda:1"), ("cpu", "cpu")):
+        assert inference._with_number(torch.device(given)) == torch.device(wanted)
+
+
+def test_limits_that_bind_nothing_are_refused():
+    usual = {"decode_seconds": 300, "decode_gib": 4}
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    for decoder, device in (("pyav", gpu), ("torchcodec", cpu)):
+        model = SimpleNamespace(decoder=decoder, device=device)
+        corpora._check_limits(SimpleNamespace(decode_seconds=5, decode_gib=1), model)
+    model = SimpleNamespace(decoder="torchcodec", device=gpu)
+    corpora._check_limits(SimpleNamespace(**usual), model)
+    with pytest.raises(ValueError, match=r"--decode-gib binds a process .* cuda:0 decodes in this"):
+        corpora._check_limits(SimpleNamespace(**usual | {"decode_gib": 1}), model)
+
+
+def test_evaluate_asks_for_as_many_as_the_decoder_can_use(torchcodec, job, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "vidprune.commands.evaluate.default_workers", lambda *given: asked.append(given) or 0
+    )
+    made = classifier(job, "torchcodec")
+    with warnings.catch_warnings(action="ignore"):
+        evaluate(made, read_list(job / "test.csv"), output=tmp_path, checkpoint="a", data="b")
+    assert [given[2] for given in asked] == ["torchcodec"]
+
+
 def test_threads_that_have_a_gpu_decode_are_few():
     gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
     assert [default_workers(gpu, cores, "torchcodec") for cores in (1, 4, 16, 64)] == [1, 4, 8, 8]
@@ -200,21 +272,41 @@ def test_who_asks_for_videos_says_for_which_device(monkeypatch, job, module):
 def test_views_that_lie_on_the_models_device_are_put_together_there(monkeypatch):
     """And are not copied to the CPU's pinned memory and back."""
     monkeypatch.setattr(inference, "sent", lambda *rest: pytest.fail("it was sent"))
+    used = []
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+        def record_stream(self, stream):
+            used.append(stream)
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the model's")
     views = [torch.full((2, 3, 4, 4), number, dtype=torch.uint8) for number in range(3)]
-    assert torch.equal(inference._batch(views, torch.device("cpu")), torch.stack(views))
+    found = inference._batch([view.as_subclass(OnGpu) for view in views], torch.device("cpu"))
+    assert torch.equal(found.as_subclass(torch.Tensor), torch.stack(views))
+    assert used == ["the model's"] * 3
 
 
-def test_requests_read_in_this_process_lie_where_they_are_decoded(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(
-        reading,
-        "read_views",
-        lambda path, protocol, **how: (
-            asked.append(how["device"]) or type("Views", (), {"pixels": None})
-        ),
-    )
-    for decoder, device in (("torchcodec", "cuda"), ("pyav", "cuda"), ("torchcodec", "mps")):
-        one = [Request("a", tmp_path / "a", ())]
-        how = {"decoder": decoder, "device": torch.device(device)}
-        list(reading.read_requests(one, None, 0, **how))
-    assert [device.type for device in asked] == ["cuda", "cpu", "cpu"]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_gpu_decodes_is_read_by_its_reader_and_nothing_else(monkeypatch, tmp_path, workers):
+    """Also without threads, so that videos wait for no model."""
+    made = []
+
+    class Reader:
+        def __init__(self, protocol, device):
+            made.append(device)
+            self.closed = Event()
+
+        def read(self, path):
+            return path.name
+
+        def close(self):
+            self.closed.set()
+
+    monkeypatch.setattr(readers, "DeviceReader", Reader)
+    gpu = torch.device("cuda", 1)
+    asked = [Request(name, tmp_path / name, ()) for name in NAMES]
+    found = reading.read_requests(asked, None, workers, decoder="torchcodec", device=gpu)
+    assert [pixels for _, pixels in found] == NAMES
+    assert set(made) == {gpu}
+    assert len(made) == max(1, workers)

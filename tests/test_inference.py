@@ -207,8 +207,15 @@ def test_a_video_that_brings_its_decoder_down_costs_nothing_else(folder, monkeyp
 def test_who_decodes_where_nobody_says():
     """See docs/speed.md: beside threads of a model on few cores decoding takes longer."""
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    assert [default_workers(cpu, cores) for cores in (1, 2, 4, 8, 64, 208)] == [0, 0, 0, 8, 64, 64]
-    assert [default_workers(gpu, cores) for cores in (1, 4, 16)] == [1, 4, 16]
+    assert [default_workers(cpu, cores, "pyav") for cores in (1, 2, 4, 8, 64, 208)] == [
+        0,
+        0,
+        0,
+        8,
+        64,
+        64,
+    ]
+    assert [default_workers(gpu, cores, "pyav") for cores in (1, 4, 16)] == [1, 4, 16]
 
 
 def test_models_that_want_other_batches_cannot_go_side_by_side(folder):

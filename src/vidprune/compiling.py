@@ -76,7 +76,8 @@ class _Recording:
     def _record(self, forward: Callable[..., Tensor], stream: torch.cuda.Stream) -> Tensor:
         first: RuntimeError | None = None
         try:
-            with torch.cuda.graph(self.graph, stream=stream):
+            # Threads that have the GPU decode meanwhile are no part of it.
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
                 try:
                     return forward(*self.given)
                 except RuntimeError as error:

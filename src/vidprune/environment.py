@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         **{name: version(name) for name in ("vidprune", "transformers", "av")},
+        # Who has a GPU decode has it loaded.
+        **({"torchcodec": version("torchcodec")} if "torchcodec" in sys.modules else {}),
         **({"commit": commit} if (commit := _commit()) else {}),
     }
 

@@ -19,6 +19,7 @@ from vidprune.model import per_clip
 from vidprune.reading import Request, default_workers, read_requests
 from vidprune.shortage import batch_in_memory
 from vidprune.video import Decoder, Normalisation, Protocol, check_decoder, normalise, sent
+from vidprune.video.readers import on_gpu
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class ViewModel:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        self.device = device or best_device()
+        self.device = _with_number(device or best_device())
         check_decoder(decoder, self.device)
         if replayed:
             check_replay(self.device)
@@ -96,6 +97,11 @@ class ViewModel:
             )
             for each in getattr(model, "settings", ())
         )
+
+    @property
+    def read_by(self) -> str:
+        """What is asked to read its videos, and where: a GPU's pixels are not a CPU's."""
+        return f"{self.decoder} on cuda" if on_gpu(self.decoder, self.device) else self.decoder
 
     def queue(self, ahead: int | None = None) -> Queue:
         """For the views of a job; `ahead` as of `Queue`, None for what suits the device."""
@@ -149,7 +155,8 @@ class Classifier(ViewModel):
     ) -> Iterator[ViewLogits | Unreadable]:
         """Logits of every view asked for, video by video in the order of `requests`.
 
-        Videos are decoded in `workers` processes (0: in this one; None: see `default_workers`), and
+        Videos are decoded in `workers` processes, or threads where a GPU decodes (0: none of
+        their own; None: see `default_workers`), and
         batches are filled across videos. A video that cannot be read yields an Unreadable instead,
         and the rest goes on.
         """
@@ -189,7 +196,7 @@ def classify_with_each(
     """What each classifier says of every view asked for, side by side; see `Classifier.classify`.
 
     Videos are decoded once for all of them, and all are given the same batches. Raises ValueError
-    where they do not share one protocol and one batch size.
+    where they do not share one protocol, batch size and decoder.
     """
     check_alike(classifiers)
     ahead = _batches_ahead(classifiers)
@@ -257,9 +264,12 @@ def _answered(
 
 def _batch(clips: Sequence[Tensor], device: torch.device) -> Tensor:
     """Clips (T, 3, S, S) as one batch on a device, put together where `sent` sends from, unless
-    they are there already."""
-    if clips[0].device.type == device.type:
-        return torch.stack(list(clips))
+    a GPU decoded them."""
+    if clips[0].is_cuda:
+        for clip in clips:
+            # Freed while this stream may still read it, its memory must not go to the next video.
+            clip.record_stream(torch.cuda.current_stream(clip.device))
+        return torch.stack(list(clips)).to(device)
     shape, on_gpu = (len(clips), *clips[0].shape), device.type == "cuda"
     batch = torch.empty(shape, dtype=clips[0].dtype, pin_memory=on_gpu)
     return sent(torch.stack(list(clips), out=batch), device)
@@ -301,6 +311,13 @@ def named_device(name: str) -> torch.device:
             f"device={name!r} cannot be used here; choose cpu, cuda, cuda:N or mps as the machine "
             "has it, or leave it out for the best there is"
         ) from error
+    return device
+
+
+def _with_number(device: torch.device) -> torch.device:
+    """The same GPU in whatever thread: the current one of this thread, where none is named."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 

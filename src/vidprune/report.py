@@ -32,8 +32,8 @@ class Report:
 
     `attention` is named where it is not what the model's family takes of itself; `onednn` says
     whether oneDNN took the products of linear layers, `compiled` whether the model was one graph,
-    `replayed` whether its launches were recorded and replayed, `decoder` what read the videos,
-    `quantized` what the linear layers of blocks were in, if not in the dtype.
+    `replayed` whether its launches were recorded and replayed, `decoder` what was asked to read
+    the videos, `quantized` what the linear layers of blocks were in, if not in the dtype.
     `gmacs_per_view` counts multiply-accumulates in 10^9, with a budget by content their mean, of
     which `settings` then say how it comes about. `videos_per_second` is over the videos
     that this run did itself, None where several reducers shared a pass. A run that finds all views

@@ -110,6 +110,7 @@ def run_job(arguments: argparse.Namespace, question: "Question", *, head: bool |
     check_apart(arguments.output, arguments.videos, items)
     assembly = _assembly_for_all(arguments, head)
     model = assembly.make(_device(arguments))
+    _check_limits(arguments, model)
     tell_random_weights(arguments)
     job = _job(arguments, items, question, assembly, model)
     with _Shown() as observe:
@@ -170,6 +171,18 @@ def _check(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is for Ray; add --ray or --address, or leave it out")
 
 
+def _check_limits(arguments: argparse.Namespace, model: "ViewModel") -> None:
+    """Raise ValueError for limits that do not bind what reads the videos."""
+    from vidprune.video.readers import on_gpu
+
+    for name in ("decode_seconds", "decode_gib"):
+        if on_gpu(model.decoder, model.device) and getattr(arguments, name) != _OF_JOBS[name]:
+            raise ValueError(
+                f"--{name.replace('_', '-')} binds a process that decodes, and with --decoder "
+                f"torchcodec {model.device} decodes in this one; leave one of the two out"
+            )
+
+
 def _device(arguments: argparse.Namespace) -> "torch.device | None":
     """Where this process has its model; under Ray it only looks at it."""
     import torch
@@ -208,7 +221,7 @@ def _job(
             "attn_implementation": assembly.attn_implementation,
             # Named where they are, so that folders of before go on.
             **({"replayed": True} if assembly.replayed else {}),
-            **({"decoder": assembly.decoder} if assembly.decoder != "pyav" else {}),
+            **({"decoder": model.read_by} if model.read_by != "pyav" else {}),
             **({"quantize": assembly.quantize} if assembly.quantize else {}),
             "protocol": asdict(model.protocol),
         },

@@ -110,6 +110,9 @@ def _quieten_libraries() -> None:
     """Leave the terminal to our own words; transformers prints tables while it loads."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        # As `vidprune.video.ReadByPyAV` begins, which imports torch.
+        warnings.filterwarnings("default", message="PyAV reads videos")
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -119,6 +122,10 @@ def _quieten_libraries() -> None:
     # torch of how it registers its types.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"vidprune: {shown(str(message))}", file=sys.stderr)
 
 
 class Parser(argparse.ArgumentParser):

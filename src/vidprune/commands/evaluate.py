@@ -131,7 +131,8 @@ def evaluate_each(
     ]
     if workers is None:
         cores = max(1, usable_cores() // process.local_count)
-        workers = default_workers(jobs[0].classifier.device, cores)
+        first = jobs[0].classifier
+        workers = default_workers(first.device, cores, first.decoder)
     with ExitStack() as stack:
         for job in jobs:
             stack.enter_context(job.folder.held())
@@ -243,7 +244,7 @@ class _Job:
             onednn=uses_onednn(model),
             compiled=self.classifier.compiled,
             replayed=self.classifier.replayed,
-            decoder=self.classifier.decoder,
+            decoder=self.classifier.read_by,
             quantized=quantized_as(model),
             batch_size=self.classifier.batch_size,
             processes=len(shares),
@@ -265,7 +266,7 @@ class _Job:
             **({"onednn": True} if uses_onednn(model) else {}),
             **({"compiled": True} if self.classifier.compiled else {}),
             **({"replayed": True} if self.classifier.replayed else {}),
-            **({"decoder": name} if (name := self.classifier.decoder) != "pyav" else {}),
+            **({"decoder": name} if (name := self.classifier.read_by) != "pyav" else {}),
             **({"quantized": kind} if (kind := quantized_as(model)) else {}),
             "videos": f"{len(self.samples)}, {_digest(listed.encode(errors='surrogatepass'))}",
         }

@@ -17,8 +17,6 @@ from vidprune.video.readers import Reader, reader
 
 __all__ = ["Decoded", "decode", "decoded"]
 
-_CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
@@ -53,7 +51,7 @@ def decoded(
     fetch: Limits | None = None,
     workers: int = 1,
     decoder: Decoder = "pyav",
-    device: torch.device = _CPU,
+    device: torch.device | None = None,
 ) -> Iterator[Decoded]:
     """The videos in order, decoded by so many readers (see `reader`) for a model on `device`; 0:
     by one, and only once each is asked for."""

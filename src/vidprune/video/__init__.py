@@ -5,7 +5,7 @@ fetches those frames in one pass, `resize` scales them, `clips` joins the three,
 normalises on the device. `datasets` reads lists and folders.
 """
 
-from vidprune.video.by_torchcodec import Decoder, check_decoder
+from vidprune.video.by_torchcodec import Decoder, ReadByPyAV, check_decoder
 from vidprune.video.clips import Views, cut_views, read_views
 from vidprune.video.datasets import (
     Sample,
@@ -29,6 +29,7 @@ __all__ = [
     "Frames",
     "Normalisation",
     "Protocol",
+    "ReadByPyAV",
     "Sample",
     "UnreadableVideo",
     "Views",

@@ -8,7 +8,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from vidprune.video.by_torchcodec import Decoder, Unsuited, read_by_torchcodec
+from vidprune.video.by_torchcodec import (
+    Decoder,
+    ReadByPyAV,
+    Unsuited,
+    check_decoder,
+    read_by_torchcodec,
+)
 from vidprune.video.decode import Frames, read_frames
 from vidprune.video.on_device import cut_on_device, resize_on_device
 from vidprune.video.resize import resize_short_side
@@ -62,20 +68,20 @@ def read_views(
 
     Every frame that some view needs is converted and resized once; the views are cut from
     memory. `threads` goes to PyAV's decoder (see `read_frames`). With `decoder` "torchcodec" the
-    device decodes, resizes and cuts; PyAV reads what torchcodec does not, which a warning says
-    once. On a CPU the pixels are the same; a GPU's own decoder may be some levels off.
+    device decodes, resizes and cuts; PyAV reads what torchcodec would show otherwise, of which
+    ReadByPyAV warns. On a CPU the pixels are the same; a GPU's own decoder rounds otherwise.
 
-    Raises UnreadableVideo where the file cannot be read to its end.
+    Raises UnreadableVideo where the file cannot be read to its end, and ValueError where there is
+    no such decoder.
     """
     device = device or torch.device("cpu")
+    check_decoder(decoder, device)
     if decoder == "torchcodec":
         try:
             return _by_torchcodec(path, protocol, device)
         except Unsuited as error:
-            # One and the same text is warned of once.
             warnings.warn(
-                f"torchcodec does not read every video here ({error}); PyAV reads those",
-                stacklevel=2,
+                ReadByPyAV(f"PyAV reads videos that are not for torchcodec: {error}"), stacklevel=2
             )
     resize = partial(resize_short_side, size=protocol.size)
     frames = read_frames(path, protocol.needed, prepare=resize, threads=threads)

@@ -9,12 +9,15 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import BinaryIO
 
-from vidprune.video.by_torchcodec import Decoder
+import torch
+
+from vidprune.video.by_torchcodec import Decoder, ReadByPyAV
 from vidprune.video.clips import read_views
 from vidprune.video.opening import UnreadableVideo
 from vidprune.video.views import Protocol
@@ -34,13 +37,15 @@ def answer(asked: bytes, output: BinaryIO, *, gib: float | None) -> None:
     told = json.loads(asked)
     protocol, decoder = Protocol(**told["protocol"]), told["decoder"]
     try:
-        pixels = read_views(told["path"], protocol, decoder=decoder).pixels.numpy()
+        with warnings.catch_warnings(record=True, category=ReadByPyAV) as warned:
+            pixels = read_views(told["path"], protocol, decoder=decoder).pixels.numpy()
     except UnreadableVideo as error:
         output.write(_line({"error": error.reason}))
     except (MemoryError, RuntimeError) as error:
         output.write(_line({"error": _said(error, gib)}))
     else:
-        output.write(_line({"shape": pixels.shape}))
+        said = [str(each.message) for each in warned]
+        output.write(_line({"shape": pixels.shape, "warnings": said}))
         output.write(pixels.data.cast("B"))
     output.flush()
 
@@ -66,6 +71,8 @@ def _main(limit: str, most_seconds: str) -> None:
     gib = float(limit) if limit else None
     # Whoever asks keeps time; this is for where it is gone.
     alarm = ceil(float(most_seconds)) + 10 if most_seconds else 0
+    # Processes are as many as there are cores to use.
+    torch.set_num_threads(1)
     # It ends with whoever asks, and not by itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever prints, prints elsewhere.

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -18,7 +19,7 @@ from types import TracebackType
 
 import torch
 
-from vidprune.video.by_torchcodec import Decoder
+from vidprune.video.by_torchcodec import Decoder, ReadByPyAV
 from vidprune.video.decoding import READY, request
 from vidprune.video.opening import UnreadableVideo
 from vidprune.video.views import Protocol
@@ -32,6 +33,7 @@ _SURROUNDINGS = re.compile(
     r"PATH|LD_LIBRARY_PATH|DYLD_\w+|PYTHON\w+|VIRTUAL_ENV|TMPDIR|LANG|LC_\w+|OMP_\w+|GLIBC_TUNABLES"
 )
 _LONGEST_LINE = 2**20
+_LONGEST_WARNING = 200
 _NOT_ASKED = "the process that decoded it answered with what was not asked for"
 # Seconds for a process that says nothing more to be gone.
 _ENDING_SECONDS = 10.0
@@ -143,12 +145,13 @@ class GuardedReader:
             raise _GivenUp(_end_of(process)) from None
         try:
             told = json.loads(stream.line())
-            error, claimed = told.get("error"), told.get("shape")
+            error, claimed, said = (told.get(name) for name in ("error", "shape", "warnings"))
         except (ValueError, AttributeError, RecursionError):
             raise _GivenUp(_NOT_ASKED) from None
         if error is not None:
             raise UnreadableVideo(path, str(error))
         shape = self._shape(claimed)
+        _warn(said)
         return torch.frombuffer(stream.exactly(prod(shape)), dtype=torch.uint8).view(shape)
 
     def _shape(self, told: object) -> tuple[int, ...]:
@@ -158,6 +161,13 @@ class GuardedReader:
         if told != list(wanted):
             raise _GivenUp(_NOT_ASKED)
         return wanted
+
+
+def _warn(said: object) -> None:
+    """Hand on what a process was warned of, which may say anything."""
+    for text in said if isinstance(said, list) else ():
+        if isinstance(text, str) and len(text) <= _LONGEST_WARNING:
+            warnings.warn(ReadByPyAV(text), stacklevel=2)
 
 
 class _GivenUp(Exception):

@@ -12,9 +12,7 @@ from vidprune.video.clips import read_views
 from vidprune.video.guarded import GuardedReader, Limits
 from vidprune.video.views import Protocol
 
-__all__ = ["DeviceReader", "Reader", "decodes_on", "reader"]
-
-_CPU = torch.device("cpu")
+__all__ = ["DeviceReader", "Reader", "on_gpu", "reader"]
 
 
 class Reader(Interface):
@@ -30,7 +28,8 @@ class Reader(Interface):
 
 
 class DeviceReader:
-    """Reads views by torchcodec in this process, on CUDA, where they stay.
+    """Reads views by torchcodec in this process, on a GPU, where they stay. Streams that use them
+    have to be recorded (`Tensor.record_stream`).
 
     Nothing limits what a video may take: a GPU's decoder is of no use to a process of its own,
     from which pixels would have to come back.
@@ -46,11 +45,17 @@ class DeviceReader:
         """See Reader."""
         if self.closed.is_set():
             raise RuntimeError("this reader is closed, and reads nothing more; make another")
-        with torch.cuda.stream(self._stream):
-            views = read_views(path, self.protocol, decoder="torchcodec", device=self.device)
-            self._stream.synchronize()
-        # Freed while the model may still read them, their memory must not go to the next video.
-        views.pixels.record_stream(torch.cuda.default_stream(self.device))
+        try:
+            with torch.cuda.stream(self._stream):
+                views = read_views(path, self.protocol, decoder="torchcodec", device=self.device)
+                self._stream.synchronize()
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            raise RuntimeError(
+                f"decoding {os.fspath(path)} takes more memory than {self.device} has left; give "
+                "fewer --workers or a smaller --batch-size"
+            ) from error
         return views.pixels
 
     def close(self) -> None:
@@ -58,9 +63,9 @@ class DeviceReader:
         self.closed.set()
 
 
-def decodes_on(decoder: Decoder, device: torch.device) -> torch.device:
-    """Where a decoder leaves the views for a model on `device`."""
-    return device if decoder == "torchcodec" and device.type == "cuda" else _CPU
+def on_gpu(decoder: Decoder, device: torch.device | None) -> bool:
+    """Whether a decoder leaves the views on a GPU, for a model on `device`."""
+    return decoder == "torchcodec" and device is not None and device.type == "cuda"
 
 
 def reader(
@@ -68,9 +73,9 @@ def reader(
     *,
     limits: Limits | None = None,
     decoder: Decoder = "pyav",
-    device: torch.device = _CPU,
+    device: torch.device | None = None,
 ) -> Reader:
     """What reads videos by `decoder` for a model on `device`; `limits` are for a process."""
-    if decodes_on(decoder, device).type == "cuda":
+    if device is not None and on_gpu(decoder, device):
         return DeviceReader(protocol, device)
     return GuardedReader(protocol, limits, decoder)
