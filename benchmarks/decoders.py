@@ -1,6 +1,6 @@
 """Whether torchcodec's views are PyAV's, and how long either takes (docs/speed.md).
 
-    python benchmarks/decoders.py FILE [FILE ...] [--device cuda] [--protocol k400]
+    python benchmarks/decoders.py VIDEO [VIDEO ...] [--device cuda] [--protocol k400]
 
 Needs torchcodec and FFmpeg's shared libraries (`make test` links PyAV's to .venv/ffmpeg, which
 LD_LIBRARY_PATH may name). For each file it says who reads its views where torchcodec is asked, and
@@ -30,6 +30,7 @@ from vidprune.video import (
     UnreadableVideo,
     Views,
     check_decoder,
+    expand_inputs,
     read_views,
 )
 
@@ -77,7 +78,7 @@ def compared(path: Path, protocol: Protocol, device: torch.device, repeats: int)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("videos", nargs="+", help="files, folders, patterns")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="(cpu)")
     parser.add_argument("--protocol", choices=[*PROTOCOLS], default="k400", help="(k400)")
     parser.add_argument("--repeats", type=int, default=5, help="(5)")
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     protocol = PROTOCOLS[options.protocol]
     rows = []
-    for path in options.files:
+    for path in expand_inputs(options.videos):
         rows.append(compared(path, protocol, options.device, options.repeats))
         print(json.dumps(rows[-1]), flush=True)
     given = sys.argv[1:] if arguments is None else arguments

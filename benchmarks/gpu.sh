@@ -64,7 +64,7 @@ video)
                 --video "$clips" --decoder "$decoder" "${@:2}"
         done
     done
-    python3 benchmarks/decoders.py "$clips"/* --device cuda \
+    python3 benchmarks/decoders.py "$clips" --device cuda \
         --output "${OUT:-benchmarks/results/gpu}/decoders.json" ;;
 *)
     echo "gpu.sh: no part is called $part; choose one of ${parts[*]} or all" >&2
