@@ -122,8 +122,8 @@ def add_decoder(group: Any) -> None:
         "--decoder",
         choices=DECODERS,
         default="pyav",
-        help="what reads videos; torchcodec on CUDA has the GPU decode, whose pixels may be some "
-        "levels off (pyav)",
+        help="what reads videos; torchcodec has a GPU decode, which is untried so far, and leaves "
+        "to PyAV what it would show otherwise (pyav)",
     )
 
 
