@@ -110,7 +110,7 @@ def test_files_of_similar_names_are_left_alone(folder):
     [
         ({"reducer": "none"}, "reducer 'sta:r=64', not 'none'"),
         ({"protocol": {"segments": 5, "crops": 1}}, "protocol {'segments': 5, 'crops': 3}, not"),
-        ({"dtype": "bfloat16"}, "dtype None, not 'bfloat16'"),
+        ({"dtype": "bfloat16"}, "dtype as usual, not 'bfloat16'"),
     ],
 )
 def test_another_run_is_refused_by_what_differs(folder, change, named):

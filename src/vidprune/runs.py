@@ -152,20 +152,29 @@ class RunFolder:
         theirs = _settings_in(file)
         if theirs is None:
             raise FileExistsError(self._taken("its run.json is not ours"))
-        names = dict.fromkeys((*settings, *theirs))
-        differing = [name for name in names if settings.get(name) != theirs.get(name)]
+        differing = told_apart(theirs, settings)
         # However its path is written now, a checkpoint is known by what is in it.
-        if differing and differing != ["checkpoint"]:
-            named = ", ".join(
-                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}" for name in differing
-            )
-            raise FileExistsError(self._taken(f"it was made with {named}"))
+        if differing and [*differing] != ["checkpoint"]:
+            raise FileExistsError(self._taken(f"it was made with {', '.join(differing.values())}"))
 
     def _taken(self, reason: str) -> str:
         return (
             f"output {self.path} belongs to another run: {reason}; choose another folder, or "
             "restart (--restart) to discard what is there"
         )
+
+
+def told_apart(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that differ, and how; one that is not named is as usual."""
+    return {
+        name: f"{name} {_named(theirs, name)}, not {_named(ours, name)}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name) != theirs.get(name)
+    }
+
+
+def _named(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "as usual"
 
 
 def _settings_in(file: Path) -> dict[str, Any] | None:

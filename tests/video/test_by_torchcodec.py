@@ -1,8 +1,10 @@
 """torchcodec's views are PyAV's, to the pixel, or PyAV reads them; and frames on a device too."""
 
+import json
 import sys
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -26,11 +28,12 @@ from vidprune.video import (
     read_views,
     readers,
 )
-from vidprune.video.by_torchcodec import Unsuited, read_by_torchcodec
+from vidprune.video.by_torchcodec import read_by_torchcodec
 from vidprune.video.decode import Frames
 from vidprune.video.guarded import GuardedReader
 from vidprune.video.on_device import FramesOnDevice, cut_on_device, resize_on_device
 from vidprune.video.resize import resize_short_side
+from vidprune.video.suited import Unsuited, suited
 
 CPU = torch.device("cpu")
 SMALL = Protocol(sampling="dense", segments=2, crops=3, frames=8, size=32)
@@ -98,7 +101,6 @@ def test_views_are_cut_on_a_device_as_on_the_cpu(name, num_frames):
         ("vp9.webm", "libvpx-vp9", "yuv420p"),
         ("av1.mkv", "libsvtav1", "yuv420p"),
         ("full_range.mkv", "libx264", "yuvj420p"),
-        ("motion_jpeg.mov", "mjpeg", "yuvj420p"),
     ],
 )
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (66, 90), (90, 66)])
@@ -179,6 +181,7 @@ def test_frames_are_told_apart_by_whatever_times_they_have(torchcodec, videos, t
         ("a.gif", {"codec": "gif", "pixel_format": "rgb8"}, "its container is gif"),
         ("a.mp4", H264 | {"pixel_format": "yuv420p10le"}, "its pixels are yuv420p10le"),
         ("a.mkv", H264 | {"pixel_format": "yuv444p"}, "its pixels are yuv444p"),
+        ("a.mov", {"codec": "mjpeg", "pixel_format": "yuvj420p"}, "its codec is mjpeg"),
         ("a.mkv", {"codec": "ffv1", "pixel_format": "yuv420p"}, "its codec is ffv1"),
         ("a.webm", {"codec": "libvpx", "pixel_format": "yuv420p"}, "its codec is vp8"),
         ("xvid.mp4", {"codec": "mpeg4", "pixel_format": "yuv420p"}, "its codec is mpeg4"),
@@ -201,6 +204,105 @@ def test_what_it_would_show_otherwise_is_for_pyav(
     with pytest.warns(ReadByPyAV, match=f"not for torchcodec: {says}$"):
         found = read_views(path, SMALL, decoder="torchcodec")
     assert torch.equal(found.pixels, read_views(path, SMALL).pixels)
+
+
+def test_frames_in_the_order_of_a_file_that_reorders_them_are_for_pyav(
+    torchcodec, videos, tmp_path
+):
+    """What is copied out of an AVI has the times of decoding, and its frames come otherwise."""
+    made = videos.write(tmp_path / "a.avi", drifting(), **H264)
+    with av.open(str(made)) as source, av.open(str(tmp_path / "copy.mp4"), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    says = "its packets do not tell in which order its frames are shown"
+    assert reason_of(tmp_path / "copy.mp4") == says
+
+
+def test_interlaced_videos_are_for_pyav_also_where_they_begin_black(torchcodec, tmp_path):
+    path = tmp_path / "fade.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": "tff=1"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for number, image in enumerate(drifting(20)):
+            faded = np.uint8(image * min(1, number / 8))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(faded, format="rgb24")))
+        container.mux(stream.encode())
+    assert reason_of(path) == "it is interlaced"
+
+
+def test_videos_turned_by_half_a_quarter_are_for_pyav(torchcodec, videos, tmp_path):
+    turned = {"orientation": (45, False, False)}
+    path = videos.write(tmp_path / "a.mp4", drifting(9, 64, 64), **H264, **turned)
+    assert reason_of(path) == "it is turned by less than a quarter"
+
+
+def test_full_range_that_the_pixel_format_does_not_say_is_for_pyav(torchcodec, tmp_path):
+    """A black first frame is the same in either range."""
+    path = tagged(tmp_path / "a.webm", "libvpx-vp9", "bt709", full=True)
+    assert reason_of(path) == "its colours are of full range"
+
+
+def test_torchcodec_starts_in_the_middle_only_where_pyav_does(torchcodec, videos, tmp_path):
+    """Else what is damaged would be concealed by other pictures."""
+    with av.open(str(tmp_path / "long.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for image in drifting(400):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    video = suited(tmp_path / "long.mp4")
+
+    def starts(wanted):
+        frames = json.loads(video.mapping(wanted))["frames"]
+        return [number for number, frame in enumerate(frames) if frame["key_frame"]]
+
+    assert starts(range(400)) == [0]
+    assert starts([7, 200, 399]) == [number for number, key in enumerate(video.keys) if key]
+    assert len(starts([7, 200, 399])) >= 40
+    assert_reads(tmp_path / "long.mp4", replace(SMALL, segments=1))
+
+
+@pytest.mark.parametrize("device", ["cpu", CPU])
+def test_a_device_may_be_named(noise_clip, device):
+    views = read_views(noise_clip[0], SMALL, device=device)
+    assert torch.equal(views.pixels, read_views(noise_clip[0], SMALL).pixels)
+
+
+def test_a_device_that_decodes_nothing_is_refused(noise_clip):
+    with pytest.raises(ValueError, match="device=meta decodes no videos; choose cpu or cuda"):
+        read_views(noise_clip[0], SMALL, device="meta")
+
+
+def test_damage_by_the_dozen_is_concealed_alike(torchcodec, tmp_path):
+    """In a video of many key frames, all of which are needed."""
+    path = tmp_path / "whole.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for image in drifting(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    data, same = path.read_bytes(), 0
+    generator = np.random.default_rng(3)
+    for number in range(40):
+        bad = bytearray(data)
+        start = int(generator.integers(40, len(data) - 40))
+        bad[start : start + 30] = generator.bytes(30)
+        damaged = tmp_path / f"{number}.mp4"
+        damaged.write_bytes(bad)
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                expected = read_views(damaged, SMALL)
+            except UnreadableVideo:
+                continue
+            found = read_views(damaged, SMALL, decoder="torchcodec")
+        if expected.num_frames == 40:
+            assert torch.equal(found.pixels, expected.pixels), number
+            same += 1
+    assert same > 5
 
 
 def test_a_video_that_changes_its_size_is_for_pyav(torchcodec, videos, tmp_path):
@@ -306,6 +408,8 @@ class FakeDecoder:
 
     def __init__(self, source, **options):
         assert options["stream_index"] == 0
+        frames = json.loads(options["custom_frame_mappings"])["frames"]
+        assert [frame["key_frame"] for frame in frames] == [1] + [0] * 39
         assert callable(source.read)
 
     def get_frames_at(self, indices):
@@ -313,8 +417,9 @@ class FakeDecoder:
             raise self.breaks
         places = torch.tensor(indices)
         data = (places % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 64, 96, 3).clone()
-        if indices == [0]:
-            data = torch.from_numpy(self.first)[None]
+        if self.first.shape != (64, 96, 3):
+            data = data[:, : len(self.first)]
+        data[places == 0] = torch.from_numpy(self.first)
         return SimpleNamespace(data=data, pts_seconds=(places + self.shift) / 25)
 
 

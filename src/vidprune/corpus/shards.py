@@ -20,7 +20,7 @@ from vidprune.corpus.answers import Kind, Row
 from vidprune.corpus.soundness import Unsound, errors_in
 from vidprune.corpus.stores import is_address, without_scheme
 from vidprune.holding import held
-from vidprune.runs import make_folder
+from vidprune.runs import make_folder, told_apart
 
 __all__ = ["Shards"]
 
@@ -130,14 +130,7 @@ class Shards:
         # Of a job that ended before its first shard nothing would be lost, such as one whose
         # batches were too large.
         begun = bool(self.done()) or "shard_size" not in theirs
-        names = dict.fromkeys((*settings, *theirs))
-        if begun and (
-            named := [
-                f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}"
-                for name in names
-                if theirs.get(name) != settings.get(name)
-            ]
-        ):
+        if begun and (named := told_apart(theirs, settings).values()):
             raise FileExistsError(self._taken(f"it was made with {', '.join(named)}"))
 
     def check_no_more_than(self, shards: int) -> None:

@@ -1,14 +1,10 @@
 """Frames at given indices by torchcodec: on CUDA by the GPU's own decoder, where they then lie.
 
-# Note [what torchcodec is given]
-PyAV's frames are the specification (see `decode`), and torchcodec is given what it was found to
-show alike: 8-bit 4:2:0 video with even sides, not mirrored, by codecs of which every packet shows a
-frame, in a container that writes down when. PyAV opens the file first, which says which stream it
-is, that nothing of it is missing and that it is no list of other files; torchcodec is handed the
-open file, as PyAV is. The first frame is compared with PyAV's, which finds other colours and other
-starts; every frame that is asked for has to come at its packet's time, and the last one has to
-come. What does not fit or breaks is for PyAV, which then says what is wrong. What is broken where
-nobody looks is not found out, as in Note [when to seek].
+Of which videos, and how it is made sure that they look as PyAV shows them: see
+Note [what torchcodec is given]. The first frame is compared with PyAV's, which finds other colours
+and other starts; every frame that is asked for has to come at its packet's time, and the last one
+has to come. What does not fit or breaks is for PyAV, which then says what is wrong. What is broken
+where nobody looks is not found out, as in Note [when to seek].
 """
 
 from collections.abc import Callable, Sequence
@@ -20,33 +16,23 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from av.error import FFmpegError
 from torch import Tensor
 
-from vidprune.video.decode import announced_frames
 from vidprune.video.on_device import FramesOnDevice
-from vidprune.video.opening import OpenVideo, Path, UnreadableVideo, opened
-from vidprune.video.seeking import keys_by_stamp
-from vidprune.video.upright import Converter, Image, display_matrix
+from vidprune.video.opening import Path
+from vidprune.video.suited import Suited, Unsuited, suited
+from vidprune.video.upright import Image
 
-__all__ = ["Decoder", "ReadByPyAV", "Unsuited", "check_decoder", "read_by_torchcodec"]
+__all__ = ["Decoder", "ReadByPyAV", "check_decoder", "read_by_torchcodec"]
 
 Decoder = Literal["pyav", "torchcodec"]
 
-# Those that write down when each frame is shown; AVI, for one, tells only their order in the file.
-_CONTAINERS = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")
-_CODECS = ("av1", "h264", "hevc", "mjpeg", "vp9")
-_PIXELS = ("yuv420p", "yuvj420p")
 # How far the first frame may be from PyAV's, in the mean of its levels: a GPU's decoder rounds
 # otherwise, but another matrix or range of colours is further off.
 _MOST_OFF = {"cpu": 0.0, "cuda": 3.0}
 # Frames decoded at once, which bounds what they take before they are resized.
 _AT_ONCE = 16
 _SAME_SECONDS = 1e-4
-
-
-class Unsuited(Exception):
-    """Why a video is not for torchcodec, in words that other videos may share."""
 
 
 class ReadByPyAV(UserWarning):
@@ -69,7 +55,7 @@ def check_decoder(decoder: str, device: torch.device | None = None) -> None:
     try:
         import_module("torchcodec.decoders")
         version = str(getattr(import_module("torchcodec"), "__version__", ""))
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise ValueError(
             "decoder='torchcodec' cannot be loaded: it needs FFmpeg's shared libraries (apt or "
             "conda install ffmpeg) and has to be built for this torch; or leave it out"
@@ -96,17 +82,14 @@ def read_by_torchcodec(
     Raises UnreadableVideo where the file cannot be opened, Unsuited where PyAV has to read it, and
     what torch raises where a GPU has no memory left.
     """
-    with opened(path, 1) as video:
-        expected, stream = announced_frames(video), video.stream.index
-        first = _first_image(video)
-    seconds = _seconds_of_frames(path, expected)
-    indices = tuple(sorted(set(choose(expected))))
+    video = suited(path)
+    indices = tuple(sorted(set(choose(video.num_frames))))
     try:
         with open(path, "rb") as file, _current(device):
-            decoder = _video_decoder(file, stream, device)
-            _compare(decoder.get_frames_at([0]), first, seconds[:1])
-            # The last one for the sake of the count alone.
-            images = _images([*indices, expected - 1], decoder, seconds, prepare)[:-1]
+            decoder = _video_decoder(file, video, indices, device)
+            # The first one is compared, and the last one shows that all are there.
+            asked = [0, *indices, video.num_frames - 1]
+            images = _images(asked, decoder, video, prepare)[1:-1]
             if device.type == "cuda":
                 # The decoder is given to the next video, whatever still reads from it.
                 torch.cuda.current_stream(device).synchronize()
@@ -115,7 +98,7 @@ def read_by_torchcodec(
             # Nothing of the video's, which has to look the same whoever holds memory.
             raise
         raise Unsuited("it breaks on it") from error
-    return FramesOnDevice(expected, indices, images)
+    return FramesOnDevice(video.num_frames, indices, images)
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
@@ -123,74 +106,48 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _video_decoder(file: BinaryIO, stream: int, device: torch.device) -> Any:
+def _video_decoder(
+    file: BinaryIO, video: Suited, indices: Sequence[int], device: torch.device
+) -> Any:
     from torchcodec.decoders import VideoDecoder
 
-    decoder = VideoDecoder(file, stream_index=stream, dimension_order="NHWC", device=device)
+    decoder = VideoDecoder(
+        file,
+        stream_index=video.stream,
+        dimension_order="NHWC",
+        device=device,
+        custom_frame_mappings=video.mapping(indices),
+    )
     if device.type == "cuda" and decoder.cpu_fallback:
         raise Unsuited("the GPU does not decode it")
     return decoder
 
 
 def _images(
-    asked: list[int],
-    decoder: Any,
-    seconds: npt.NDArray[np.float64],
-    prepare: Callable[[Tensor], Tensor],
+    asked: list[int], decoder: Any, video: Suited, prepare: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The frames of those numbers, prepared."""
+    """The frames of those numbers, prepared; the first of them is the video's first."""
     parts = []
     for start in range(0, len(asked), _AT_ONCE):
         chosen = asked[start : start + _AT_ONCE]
         found = decoder.get_frames_at(chosen)
-        _check_times(found, seconds[chosen])
+        _check_times(found.pts_seconds, video.seconds[chosen])
+        if start == 0:
+            _compare(found.data[0], video.first)
         parts.append(prepare(found.data))
     return torch.cat(parts)
 
 
-def _check_times(found: Any, seconds: npt.NDArray[np.float64]) -> None:
+def _check_times(found: Tensor, seconds: npt.NDArray[np.float64]) -> None:
     """Raise Unsuited where frames come at another time than their packets'."""
-    if not np.allclose(found.pts_seconds.cpu(), seconds, rtol=0, atol=_SAME_SECONDS):
+    if not np.allclose(found.cpu(), seconds, rtol=0, atol=_SAME_SECONDS):
         raise Unsuited("other frames come out than its packets tell of")
 
 
-def _compare(found: Any, first: Image, seconds: npt.NDArray[np.float64]) -> None:
+def _compare(found: Tensor, first: Image) -> None:
     """Raise Unsuited where the first frame is another than PyAV's `first`."""
-    _check_times(found, seconds)
-    ours, theirs = torch.from_numpy(first), found.data[0].cpu()
+    ours, theirs = torch.from_numpy(first), found.cpu()
     if ours.shape != theirs.shape:
         raise Unsuited("it has another size")
-    if (ours.int() - theirs.int()).abs().double().mean() > _MOST_OFF[found.data.device.type]:
+    if (ours.int() - theirs.int()).abs().double().mean() > _MOST_OFF[found.device.type]:
         raise Unsuited("it shows it otherwise")
-
-
-def _first_image(video: OpenVideo) -> Image:
-    """The first frame as PyAV shows it. Raises Unsuited for what torchcodec shows otherwise."""
-    if video.missing_bytes:
-        raise Unsuited("it is cut short")
-    if (container := video.container.format.name) not in _CONTAINERS:
-        raise Unsuited(f"its container is {container}")
-    if (codec := video.stream.codec_context.codec.canonical_name) not in _CODECS:
-        raise Unsuited(f"its codec is {codec}")
-    if (pixels := video.stream.codec_context.pix_fmt) not in _PIXELS:
-        raise Unsuited(f"its pixels are {pixels}")
-    if any(side % 2 for side in video.size):
-        raise Unsuited("its sides are odd")
-    try:
-        frame = next(video.container.decode(video.stream))
-        image = Converter(video.path, frame).image(frame)
-    except (FFmpegError, OSError, StopIteration, UnreadableVideo) as error:
-        raise Unsuited("its first frame does not decode") from error
-    matrix = display_matrix(frame)
-    if matrix is not None and np.linalg.det(matrix) < 0:
-        raise Unsuited("it is mirrored")
-    return image
-
-
-def _seconds_of_frames(path: Path, expected: int) -> npt.NDArray[np.float64]:
-    """When each frame is shown; raise Unsuited where the packets leave it open."""
-    with opened(path, 1) as video:
-        base, stamps = video.stream.time_base, sorted(keys_by_stamp(video))
-    if base is None or len(stamps) != expected:
-        raise Unsuited("its packets do not tell its frames")
-    return np.array(stamps) * float(base)

@@ -11,13 +11,13 @@ import torch
 from vidprune.video.by_torchcodec import (
     Decoder,
     ReadByPyAV,
-    Unsuited,
     check_decoder,
     read_by_torchcodec,
 )
 from vidprune.video.decode import Frames, read_frames
 from vidprune.video.on_device import cut_on_device, resize_on_device
 from vidprune.video.resize import resize_short_side
+from vidprune.video.suited import Unsuited
 from vidprune.video.views import Protocol, crop_offsets
 
 __all__ = ["Views", "cut_views", "read_views"]
@@ -62,9 +62,9 @@ def read_views(
     *,
     threads: int = 1,
     decoder: Decoder = "pyav",
-    device: torch.device | None = None,
+    device: torch.device | str = "cpu",
 ) -> Views:
-    """Decode a video once and return the views of `protocol`, on `device` (None: the CPU).
+    """Decode a video once and return the views of `protocol`, on `device`, a CPU or CUDA.
 
     Every frame that some view needs is converted and resized once; the views are cut from
     memory. `threads` goes to PyAV's decoder (see `read_frames`). With `decoder` "torchcodec" the
@@ -72,9 +72,11 @@ def read_views(
     ReadByPyAV warns. On a CPU the pixels are the same; a GPU's own decoder rounds otherwise.
 
     Raises UnreadableVideo where the file cannot be read to its end, and ValueError where there is
-    no such decoder.
+    no such decoder or device.
     """
-    device = device or torch.device("cpu")
+    device = torch.device(device)
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={device} decodes no videos; choose cpu or cuda")
     check_decoder(decoder, device)
     if decoder == "torchcodec":
         try:

@@ -148,10 +148,10 @@ class GuardedReader:
             error, claimed, said = (told.get(name) for name in ("error", "shape", "warnings"))
         except (ValueError, AttributeError, RecursionError):
             raise _GivenUp(_NOT_ASKED) from None
+        _warn(said)
         if error is not None:
             raise UnreadableVideo(path, str(error))
         shape = self._shape(claimed)
-        _warn(said)
         return torch.frombuffer(stream.exactly(prod(shape)), dtype=torch.uint8).view(shape)
 
     def _shape(self, told: object) -> tuple[int, ...]:

@@ -21,12 +21,12 @@ def test_attention_of_another_kind_makes_another_run(job: Path, tmp_path: Path) 
     eager = classifier(job, "sta:r=4")
     eager.model.set_attn_implementation("eager")
     given = {"output": tmp_path, "checkpoint": "tiny", "data": "test.csv"}
-    with pytest.raises(FileExistsError, match="made with attention None, not 'eager'"):
+    with pytest.raises(FileExistsError, match="made with attention as usual, not 'eager'"):
         evaluate(eager, read_list(job / "test.csv"), **given)
     report = evaluate(eager, read_list(job / "test.csv"), **given, restart=True)
     assert report is not None
     assert report.attention == "eager"
-    with pytest.raises(FileExistsError, match="made with attention 'eager', not None"):
+    with pytest.raises(FileExistsError, match="made with attention 'eager', not as usual"):
         run(job, tmp_path)
 
 
@@ -35,7 +35,7 @@ def test_a_compiled_model_makes_another_run(job: Path, tmp_path: Path) -> None:
     run(job, tmp_path)
     assert "compiled" not in json.loads((tmp_path / "run.json").read_text())
     compiled = classifier(job, "sta:r=4", compiled=True)
-    with pytest.raises(FileExistsError, match="made with compiled None, not True"):
+    with pytest.raises(FileExistsError, match="made with compiled as usual, not True"):
         evaluate(
             compiled,
             read_list(job / "test.csv"),
@@ -104,7 +104,7 @@ def test_a_run_in_8_bits_is_another_run_and_says_so(job, tmp_path, undisturbed):
 
     samples = read_list(job / "test.csv")
     names = {"checkpoint": "tiny", "data": "test.csv", "workers": 0}
-    with pytest.raises(FileExistsError, match="quantized None, not 'int8'"):
+    with pytest.raises(FileExistsError, match="quantized as usual, not 'int8'"):
         evaluate(in_8_bits(), samples, output=undisturbed("none"), **names)
     report = evaluate(in_8_bits(), samples, output=tmp_path, **names)
     assert (report.quantized, report.num_videos) == ("int8", VIDEOS - 1)
@@ -113,7 +113,7 @@ def test_a_run_in_8_bits_is_another_run_and_says_so(job, tmp_path, undisturbed):
     before = (tmp_path / "views.jsonl").read_bytes()
     evaluate(in_8_bits(), samples, output=tmp_path, **names)
     assert (tmp_path / "views.jsonl").read_bytes() == before
-    with pytest.raises(FileExistsError, match="quantized 'int8', not None"):
+    with pytest.raises(FileExistsError, match="quantized 'int8', not as usual"):
         run(job, tmp_path, reducer="none")
 
 
