@@ -25,7 +25,7 @@ from vidprune.inference import Classifier, classify_with_each
 from vidprune.prepare import ViewOptions, protocol_for
 from vidprune.pruned import prune
 from vidprune.reading import Request, default_workers
-from vidprune.video import Decoder, clips, read_list, readers
+from vidprune.video import Decoder, ReadByPyAV, clips, read_list, readers
 
 NAMES = [f"{number:02d}.mp4" for number in range(4)]
 
@@ -129,6 +129,24 @@ def test_who_runs_a_command_is_told_once_why_pyav_reads(torchcodec, job, tmp_pat
     ]
 
 
+def test_what_was_told_is_not_told_again_when_python_forgets_it(monkeypatch, capsys):
+    """As torch's compiler has it do; and a library's warnings stay its own."""
+    said = "PyAV reads videos that are not for torchcodec: its container is avi"
+
+    def run(arguments):
+        for _ in range(3):
+            warnings.warn(ReadByPyAV(said), stacklevel=1)
+            with warnings.catch_warnings():
+                pass
+        warnings.warn("of a library's own", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(cli.main.__globals__["VERBS"]["costs"], "run", run)
+    with warnings.catch_warnings():
+        assert cli.main(["costs", "--model", "demo"]) == 0
+    assert capsys.readouterr().err == f"vidprune: {said}\n"
+
+
 def test_a_report_names_it_and_another_decoder_is_another_run(torchcodec, job, tmp_path, capsys):
     rest = ("--data", str(job), "--output", str(tmp_path))
     assert command(job, "evaluate", "torchcodec", *rest) == 0
@@ -199,7 +217,7 @@ def test_where_it_is_not_there_nothing_is_begun(verb, job, tmp_path, monkeypatch
 
 def test_models_with_other_decoders_cannot_go_side_by_side(torchcodec, job):
     made = [classifier(job, "pyav"), classifier(job, "torchcodec")]
-    with pytest.raises(ValueError, match="decoder=torchcodec cannot share one pass"):
+    with pytest.raises(ValueError, match="read_by=torchcodec cannot share one pass"):
         list(classify_with_each(made, []))
 
 

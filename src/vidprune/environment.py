@@ -21,9 +21,14 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "torch": str(torch.__version__),
         **{name: version(name) for name in ("vidprune", "transformers", "av")},
         # Who has a GPU decode has it loaded.
-        **({"torchcodec": version("torchcodec")} if "torchcodec" in sys.modules else {}),
+        **({"torchcodec": _torchcodec()} if "torchcodec" in sys.modules else {}),
         **({"commit": commit} if (commit := _commit()) else {}),
     }
+
+
+def _torchcodec() -> str:
+    """Its version, with what it was built for."""
+    return str(getattr(sys.modules["torchcodec"], "__version__", "unknown"))
 
 
 def _commit() -> str | None:

@@ -223,7 +223,7 @@ def check_alike(classifiers: Sequence[Classifier]) -> None:
     """Raise ValueError where classifiers do not share one protocol, batch size and decoder."""
     for other in classifiers[1:]:
         first = classifiers[0]
-        for name in ("protocol", "batch_size", "decoder"):
+        for name in ("protocol", "batch_size", "read_by"):
             own, others = getattr(first, name), getattr(other, name)
             if own != others:
                 raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from vidprune.environment import usable_cores
 from vidprune.video import Decoder, Protocol, UnreadableVideo, read_views
 from vidprune.video.ahead import in_order
-from vidprune.video.readers import on_gpu, reader
+from vidprune.video.readers import on_gpu, reader_for
 
 __all__ = ["Request", "check_workers", "default_workers", "read_requests"]
 
@@ -75,7 +75,7 @@ def read_requests(
     if workers == 0 and not on_gpu(decoder, device):
         views = partial(_views_of, protocol=protocol, decoder=decoder)
         return (_read(request, views) for request in requests)
-    start = partial(reader, protocol, decoder=decoder, device=device)
+    start = partial(reader_for, protocol, decoder=decoder, device=device)
     return in_order(requests, lambda asked, own: _read(asked, own.read), start, workers=workers)
 
 

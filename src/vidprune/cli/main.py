@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from vidprune.cli import (
     agreement,
@@ -61,6 +61,10 @@ _ARGUMENT_ERRORS = (
 )
 
 
+# As `vidprune.video.ReadByPyAV` begins, which is not imported: torch would be with it.
+_READ_BY_PYAV = "PyAV reads videos that are not for torchcodec"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 for a failure, 2 for wrong arguments."""
     argv = sys.argv[1:] if argv is None else argv
@@ -68,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = shlex.join(["vidprune", *argv])
     if not arguments.debug:
         _quieten_libraries()
+    _tell_who_reads()
     keep_freed_memory()
     try:
         return int(arguments.run(arguments))
@@ -110,9 +115,6 @@ def _quieten_libraries() -> None:
     """Leave the terminal to our own words; transformers prints tables while it loads."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-        # As `vidprune.video.ReadByPyAV` begins, which imports torch.
-        warnings.filterwarnings("default", message="PyAV reads videos")
-        warnings.showwarning = _show_warning  # type: ignore[assignment]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -124,8 +126,30 @@ def _quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"vidprune: {shown(str(message))}", file=sys.stderr)
+def _tell_who_reads() -> None:
+    """Say in our words, and once each, why PyAV reads what torchcodec was asked to.
+
+    What Python remembers of warnings that were shown, torch's compiler has it forget.
+    """
+    show_others, told = warnings.showwarning, set[str]()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        text = str(message)
+        if not text.startswith(_READ_BY_PYAV):
+            show_others(message, category, filename, lineno, file, line)
+        elif text not in told:
+            told.add(text)
+            print(f"vidprune: {shown(text)}", file=sys.stderr)
+
+    warnings.filterwarnings("always", message=_READ_BY_PYAV)
+    warnings.showwarning = show
 
 
 class Parser(argparse.ArgumentParser):

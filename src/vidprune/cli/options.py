@@ -144,7 +144,12 @@ def add_workers(group: Any, *, beside_a_model: bool = True) -> None:
     usual = "one per core"
     if beside_a_model:
         usual += "; none where a model computes on a CPU of up to four"
-    group.add_argument("--workers", type=int, metavar="N", help=f"processes that decode ({usual})")
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"processes that decode ({usual}); threads where a GPU does",
+    )
 
 
 def machine_of(arguments: argparse.Namespace) -> "Machine":

@@ -166,6 +166,7 @@ def benchmark(
     """
     device = device or best_device()
     # Before anything is loaded: what does not fit is refused at once.
+    check_decoder(plan.decoder, device)
     known = {checkpoint: subjects(plan, checkpoint) for checkpoint in plan.models}
     found = Benchmark(
         rows=(),

@@ -17,7 +17,8 @@ __all__ = ["Alone"]
 
 @dataclass(frozen=True)
 class Alone:
-    """Decodes in `workers` processes (None: see `default_workers`) and asks one model; `limits` to
+    """Decodes in `workers` processes, or threads where a GPU decodes (None: see `default_workers`),
+    and asks one model; `limits` to
     decoding a video, `fetch` to fetching it."""
 
     model: ViewModel

@@ -13,7 +13,7 @@ from vidprune.disk import FULL
 from vidprune.video import Decoder, Protocol, UnreadableVideo
 from vidprune.video.ahead import in_order
 from vidprune.video.guarded import Limits
-from vidprune.video.readers import Reader, reader
+from vidprune.video.readers import Reader, reader_for
 
 __all__ = ["Decoded", "decode", "decoded"]
 
@@ -53,7 +53,7 @@ def decoded(
     decoder: Decoder = "pyav",
     device: torch.device | None = None,
 ) -> Iterator[Decoded]:
-    """The videos in order, decoded by so many readers (see `reader`) for a model on `device`; 0:
-    by one, and only once each is asked for."""
-    start = partial(reader, protocol, limits=limits, decoder=decoder, device=device)
+    """The videos in order, decoded by so many readers (see `reader_for`) for a model on `device`;
+    0: by one, and only once each is asked for."""
+    start = partial(reader_for, protocol, limits=limits, decoder=decoder, device=device)
     return in_order(items, lambda item, own: decode(item, own, fetch), start, workers=workers)

@@ -7,6 +7,7 @@ has to come. What does not fit or breaks is for PyAV, which then says what is wr
 where nobody looks is not found out, as in Note [when to seek].
 """
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -23,7 +24,7 @@ from vidprune.video.opening import Path
 from vidprune.video.suited import Suited, Unsuited, suited
 from vidprune.video.upright import Image
 
-__all__ = ["Decoder", "ReadByPyAV", "check_decoder", "read_by_torchcodec"]
+__all__ = ["Decoder", "ReadByPyAV", "check_decoder", "lacks_memory", "read_by_torchcodec"]
 
 Decoder = Literal["pyav", "torchcodec"]
 
@@ -32,7 +33,6 @@ Decoder = Literal["pyav", "torchcodec"]
 _MOST_OFF = {"cpu": 0.0, "cuda": 3.0}
 # Frames decoded at once, which bounds what they take before they are resized.
 _AT_ONCE = 16
-_SAME_SECONDS = 1e-4
 
 
 class ReadByPyAV(UserWarning):
@@ -88,17 +88,23 @@ def read_by_torchcodec(
         with open(path, "rb") as file, _current(device):
             decoder = _video_decoder(file, video, indices, device)
             # The first one is compared, and the last one shows that all are there.
-            asked = [0, *indices, video.num_frames - 1]
-            images = _images(asked, decoder, video, prepare)[1:-1]
+            asked = sorted({0, *indices, video.num_frames - 1})
+            images = _images(asked, decoder, video, prepare)
+            images = images[asked.index(indices[0]) : asked.index(indices[-1]) + 1]
             if device.type == "cuda":
                 # The decoder is given to the next video, whatever still reads from it.
                 torch.cuda.current_stream(device).synchronize()
     except (RuntimeError, ValueError, IndexError, OSError) as error:
-        if "out of memory" in str(error):
+        if lacks_memory(error):
             # Nothing of the video's, which has to look the same whoever holds memory.
             raise
         raise Unsuited("it breaks on it") from error
     return FramesOnDevice(video.num_frames, indices, images)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether a GPU has none left for what failed; torchcodec tells of CUDA's error by number."""
+    return re.search("out of memory|create NVDEC decoder: 2$", str(error).strip()) is not None
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
@@ -131,16 +137,16 @@ def _images(
     for start in range(0, len(asked), _AT_ONCE):
         chosen = asked[start : start + _AT_ONCE]
         found = decoder.get_frames_at(chosen)
-        _check_times(found.pts_seconds, video.seconds[chosen])
+        _check_times(found.pts_seconds, video.seconds[chosen], video.base)
         if start == 0:
             _compare(found.data[0], video.first)
         parts.append(prepare(found.data))
     return torch.cat(parts)
 
 
-def _check_times(found: Tensor, seconds: npt.NDArray[np.float64]) -> None:
+def _check_times(found: Tensor, seconds: npt.NDArray[np.float64], base: float) -> None:
     """Raise Unsuited where frames come at another time than their packets'."""
-    if not np.allclose(found.cpu(), seconds, rtol=0, atol=_SAME_SECONDS):
+    if not np.allclose(found.cpu(), seconds, rtol=1e-12, atol=base / 4):
         raise Unsuited("other frames come out than its packets tell of")
 
 

@@ -36,16 +36,17 @@ def answer(asked: bytes, output: BinaryIO, *, gib: float | None) -> None:
     """Decode what a line asks for; write a line that says what follows, and the pixels."""
     told = json.loads(asked)
     protocol, decoder = Protocol(**told["protocol"]), told["decoder"]
-    with warnings.catch_warnings(record=True, category=ReadByPyAV) as warned:
+    with warnings.catch_warnings(record=True, action="always", category=ReadByPyAV) as warned:
         try:
             pixels = read_views(told["path"], protocol, decoder=decoder).pixels.numpy()
         except UnreadableVideo as error:
             found: dict[str, object] = {"error": error.reason}
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, ValueError) as error:
             found = {"error": _said(error, gib)}
         else:
             found = {"shape": pixels.shape}
-    output.write(_line(found | {"warnings": [str(each.message) for each in warned]}))
+    said = [str(each.message) for each in warned if issubclass(each.category, ReadByPyAV)]
+    output.write(_line(found | {"warnings": said}))
     if "shape" in found:
         output.write(pixels.data.cast("B"))
     output.flush()

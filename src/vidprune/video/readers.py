@@ -7,12 +7,12 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from vidprune.video.by_torchcodec import Decoder
+from vidprune.video.by_torchcodec import Decoder, lacks_memory
 from vidprune.video.clips import read_views
 from vidprune.video.guarded import GuardedReader, Limits
 from vidprune.video.views import Protocol
 
-__all__ = ["DeviceReader", "Reader", "on_gpu", "reader"]
+__all__ = ["DeviceReader", "Reader", "on_gpu", "reader_for"]
 
 
 class Reader(Interface):
@@ -39,7 +39,8 @@ class DeviceReader:
         self.protocol, self.device = protocol, device
         self.closed = Event()
         # Beside the model: on its stream a frame would wait for the batches before it.
-        self._stream = torch.cuda.Stream(device)
+        # Of the streams that come first, none is one that a forward is recorded on.
+        self._stream = torch.cuda.Stream(device, priority=-1)
 
     def read(self, path: str | os.PathLike[str]) -> Tensor:
         """See Reader."""
@@ -50,7 +51,7 @@ class DeviceReader:
                 views = read_views(path, self.protocol, decoder="torchcodec", device=self.device)
                 self._stream.synchronize()
         except RuntimeError as error:
-            if "out of memory" not in str(error):
+            if not lacks_memory(error):
                 raise
             raise RuntimeError(
                 f"decoding {os.fspath(path)} takes more memory than {self.device} has left; give "
@@ -68,7 +69,7 @@ def on_gpu(decoder: Decoder, device: torch.device | None) -> bool:
     return decoder == "torchcodec" and device is not None and device.type == "cuda"
 
 
-def reader(
+def reader_for(
     protocol: Protocol,
     *,
     limits: Limits | None = None,

@@ -19,7 +19,16 @@ from av.video.frame import VideoFrame
 
 from vidprune.video.opening import OpenVideo, Path, opened
 
-__all__ = ["Astray", "Route", "Stretch", "along", "keys_by_stamp", "route_to", "stretches_for"]
+__all__ = [
+    "Astray",
+    "Route",
+    "Stretch",
+    "along",
+    "keys_by_stamp",
+    "leaves_out_much",
+    "route_to",
+    "stretches_for",
+]
 
 # What it costs to get to a stretch, in frames that might have been decoded instead.
 _FRAMES_PER_SEEK = 8
@@ -48,7 +57,7 @@ class Route:
 def route_to(wanted: Collection[int], num_frames: int, path: Path) -> Route | None:
     """The stretches that hold all `wanted` of a file's `num_frames` frames; None where reading
     through is cheaper, or the file does not tell for sure where they are."""
-    if not wanted or num_frames - len(wanted) < _LEAST_LEFT_OUT:
+    if not leaves_out_much(wanted, num_frames):
         return None
     with opened(path, 1) as video:
         keys = keys_by_stamp(video)
@@ -58,6 +67,11 @@ def route_to(wanted: Collection[int], num_frames: int, path: Path) -> Route | No
     starts = [index for index, stamp in enumerate(stamps) if keys[stamp]]
     stretches = stretches_for(wanted, starts, num_frames)
     return Route(stretches, stamps) if stretches else None
+
+
+def leaves_out_much(wanted: Collection[int], num_frames: int) -> bool:
+    """Whether so many frames are left out that it may pay to look where decoding can start."""
+    return bool(wanted) and num_frames - len(wanted) >= _LEAST_LEFT_OUT
 
 
 def keys_by_stamp(video: OpenVideo) -> dict[int, bool]:

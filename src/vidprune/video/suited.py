@@ -12,7 +12,7 @@ it is compared with torchcodec's. What changes on the way is not found out.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 
 from vidprune.video.decode import announced_frames
 from vidprune.video.opening import OpenVideo, Path, UnreadableVideo, opened
-from vidprune.video.seeking import keys_by_stamp, route_to
+from vidprune.video.seeking import keys_by_stamp, leaves_out_much, stretches_for
 from vidprune.video.upright import Converter, Image, display_matrix
 
 __all__ = ["Suited", "Unsuited", "suited"]
@@ -65,26 +65,26 @@ class Suited:
         """When each frame is shown."""
         return np.array(self.stamps) * self.base
 
-    def mapping(self, wanted: Sequence[int]) -> str:
+    def mapping(self, wanted: Collection[int]) -> str:
         """What torchcodec is to know of the frames, as its `custom_frame_mappings`.
 
-        It starts in the middle only where PyAV would: what is damaged looks otherwise from there.
+        It starts in the middle only where PyAV would, and for the last frame: what is damaged looks
+        otherwise from there.
         """
-        seeks = route_to(wanted, self.num_frames, self.path) is not None
+        starts = self._starts(wanted)
         after = (*self.stamps[1:], self.stamps[-1] + 1)
-        return json.dumps(
-            {
-                "frames": [
-                    {"pts": stamp, "duration": end - stamp, "key_frame": int(key)}
-                    for stamp, end, key in zip(
-                        self.stamps,
-                        after,
-                        self.keys if seeks else (True, *[False] * (self.num_frames - 1)),
-                        strict=True,
-                    )
-                ]
-            }
-        )
+        frames = [
+            {"pts": stamp, "duration": end - stamp, "key_frame": int(index in starts)}
+            for index, (stamp, end) in enumerate(zip(self.stamps, after, strict=True))
+        ]
+        return json.dumps({"frames": frames})
+
+    def _starts(self, wanted: Collection[int]) -> set[int]:
+        if not leaves_out_much(wanted, self.num_frames):
+            return {0}
+        keys = [index for index, key in enumerate(self.keys) if key]
+        stretches = stretches_for(wanted, keys, self.num_frames)
+        return {0, keys[-1], *(each.start for each in stretches)} if stretches else {0}
 
 
 def suited(path: Path) -> Suited:
