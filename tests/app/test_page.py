@@ -139,6 +139,8 @@ def test_a_clip_is_dropped_r_is_moved_and_the_numbers_change(
 
 
 def size_of(page: "Page", selector: str) -> tuple[int, int]:
+    # One whose address has just changed has no size before it has come.
+    page.wait_for_function("of => document.querySelector(of).naturalWidth > 0", arg=selector)
     found: list[int] = page.eval_on_selector(
         selector, "image => [image.naturalWidth, image.naturalHeight]"
     )
