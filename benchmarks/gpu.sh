@@ -67,6 +67,6 @@ video)
     python3 benchmarks/decoders.py "$clips" --device cuda \
         --output "${OUT:-benchmarks/results/gpu}/decoders.json" ;;
 *)
-    echo "gpu.sh: no part is called $part; choose one of ${parts[*]} or all" >&2
+    echo "gpu.sh: no part is called $part; choose one of ${parts[*]}, video or all" >&2
     exit 2 ;;
 esac
